@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// The records that edges project API objects into and that domains read out of state tables: compact, immutable, without
+// protobuf on the way, except for Pod and what it mounts, which the pods domain needs whole.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/ip.h"
+
+namespace k8s {
+class Pod;
+}
+
+namespace fairlead::model {
+
+using Labels = std::map<std::string, std::string>;
+
+// Who an object is. Rows other than pods are keyed by "namespace/name" (`key()`), pods by uid.
+struct ObjectId {
+  std::string ns;
+  std::string name;
+  std::string uid;
+  std::string key() const { return ns + "/" + name; }
+  auto operator<=>(const ObjectId&) const = default;
+};
+
+// A target port: a number, or the name of a container port, resolved per pod.
+using TargetPort = std::variant<std::uint16_t, std::string>;
+
+struct ServicePort {
+  std::string name;
+  std::uint16_t port = 0;
+  Protocol protocol = Protocol::kTcp;
+  TargetPort target = std::uint16_t{0};
+  std::uint16_t node_port = 0;  // 0: none
+  auto operator<=>(const ServicePort&) const = default;
+};
+
+enum class ServiceType { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
+
+struct Service {
+  ObjectId id;
+  ServiceType type = ServiceType::kClusterIp;
+  bool headless = false;  // clusterIP: None
+  std::vector<IpAddress> cluster_ips;
+  std::vector<Family> families;  // as ipFamilies says, first is primary
+  std::vector<ServicePort> ports;
+  Labels selector;                        // empty: endpoints are written by others
+  std::uint32_t affinity_timeout_s = 0;   // 0: no session affinity
+  bool publish_not_ready = false;
+  auto operator<=>(const Service&) const = default;
+};
+
+struct Endpoint {
+  IpAddress address;
+  bool ready = true;
+  bool serving = true;
+  bool terminating = false;
+  std::string node;
+  std::string zone;
+  std::string target_uid;  // of the pod behind it, or empty
+  auto operator<=>(const Endpoint&) const = default;
+};
+
+struct EndpointPort {
+  std::string name;
+  std::uint16_t port = 0;
+  Protocol protocol = Protocol::kTcp;
+  auto operator<=>(const EndpointPort&) const = default;
+};
+
+struct EndpointSlice {
+  ObjectId id;
+  std::string service;  // name of the owning Service, in id.ns
+  Family family = Family::kV4;
+  std::vector<EndpointPort> ports;
+  std::vector<Endpoint> endpoints;
+  std::string service_key() const { return id.ns + "/" + service; }
+  auto operator<=>(const EndpointSlice&) const = default;
+};
+
+// A pod that this node is asked to run. Key: uid. The row's absence asks for its graceful deletion.
+struct Pod {
+  ObjectId id;
+  std::shared_ptr<const k8s::Pod> object;  // defaulted and valid
+  std::string source;                      // "api" or the manifest's path
+  // deletionTimestamp is set: end it within this many seconds.
+  std::optional<std::int64_t> deletion_grace_s;
+};
+
+// ConfigMap or Secret: what volumes and env take from it. Key: "namespace/name".
+struct ConfigData {
+  ObjectId id;
+  std::map<std::string, std::string> data;  // text and binary alike, decoded
+};
+
+// What this agent knows at first hand of a pod that it runs. Written by the pods domain, read by services (backends) and by
+// the status writers. Key: uid. Erased when nothing of the pod is left.
+struct LocalPod {
+  ObjectId id;
+  Labels labels;
+  std::vector<IpAddress> ips;  // empty until the sandbox has its network
+  std::map<std::string, std::pair<std::uint16_t, Protocol>> named_ports;
+  bool host_network = false;
+  bool ready = false;        // the pod's Ready condition, gates included
+  bool serving = false;      // as ready, but kept while terminating
+  bool terminating = false;  // to be drained: SIGTERM follows once this is in the maps
+  bool terminal = false;     // Succeeded or Failed: no endpoint at all
+  auto operator<=>(const LocalPod&) const = default;
+};
+
+// How far one consumer of a table has carried changes out ("services has LocalPod rows up to here in the maps").
+struct Applied {
+  std::string consumer;
+  std::uint64_t revision = 0;                // every change up to it is in force, or its key is in `failed`
+  std::map<std::string, std::string> failed;  // LocalPod uid → why it is not in force
+  using Key = std::string;
+  const std::string& key() const { return consumer; }
+};
+
+}  // namespace fairlead::model

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/base/ip.h"
+
+#include <gtest/gtest.h>
+
+namespace fairlead {
+namespace {
+
+TEST(IpAddress, ReadsAndWritesCanonicalText) {
+  EXPECT_EQ(IpAddress::parse("10.0.0.1")->str(), "10.0.0.1");
+  EXPECT_EQ(IpAddress::parse("FD00:0:0::1")->str(), "fd00::1");
+  EXPECT_EQ(IpAddress::parse("::ffff:10.0.0.1")->family(), Family::kV6);
+}
+
+TEST(IpAddress, RefusesWhatIsNoAddressAndQuotesIt) {
+  for (const char* text : {"", "10.0.0", "10.0.0.256", "fd00::1::2", "10.0.0.1/8", " 10.0.0.1"}) {
+    const auto address = IpAddress::parse(text);
+    ASSERT_FALSE(address) << text;
+    EXPECT_NE(address.error().what.find(text), std::string::npos);
+  }
+}
+
+TEST(Cidr, HostBitsAreRefusedOrMasked) {
+  EXPECT_FALSE(Cidr::parse("10.0.0.1/8"));
+  EXPECT_EQ(Cidr::parse("10.0.0.1/8", true)->str(), "10.0.0.0/8");
+  EXPECT_FALSE(Cidr::parse("10.0.0.0/33"));
+  EXPECT_FALSE(Cidr::parse("10.0.0.0/"));
+}
+
+TEST(Cidr, OffsetsRoundTripOverByteBorders) {
+  const Cidr v4 = *Cidr::parse("10.1.0.0/16");
+  EXPECT_EQ(v4.at(300).str(), "10.1.1.44");
+  EXPECT_EQ(v4.offset_of(v4.at(300)), 300U);
+  const Cidr v6 = *Cidr::parse("fd00:1::/64");
+  EXPECT_EQ(v6.at(0x1ffff).str(), "fd00:1::1:ffff");
+  EXPECT_EQ(v6.offset_of(v6.at(0x1ffff)), 0x1ffffU);
+}
+
+TEST(Cidr, ContainsByFamilyAndPrefix) {
+  const Cidr cidr = *Cidr::parse("10.1.128.0/17");
+  EXPECT_TRUE(cidr.contains(*IpAddress::parse("10.1.200.1")));
+  EXPECT_FALSE(cidr.contains(*IpAddress::parse("10.1.127.1")));
+  EXPECT_FALSE(cidr.contains(*IpAddress::parse("fd00::1")));
+  EXPECT_TRUE(Cidr::parse("::/0")->contains(*IpAddress::parse("fd00::1")));
+}
+
+TEST(Lists, TakeOneOfEachFamily) {
+  EXPECT_EQ(parse_cidr_list("10.0.0.0/16,fd00::/64")->size(), 2U);
+  EXPECT_FALSE(parse_cidr_list("10.0.0.0/16,10.1.0.0/16"));
+  EXPECT_FALSE(parse_ip_list("10.0.0.1,"));
+}
+
+}  // namespace
+}  // namespace fairlead
