@@ -16,6 +16,7 @@
 
 namespace k8s {
 class Pod;
+class PodStatus;
 }
 
 namespace fairlead::model {
@@ -114,6 +115,16 @@ struct LocalPod {
   bool terminating = false;  // to be drained: SIGTERM follows once this is in the maps
   bool terminal = false;     // Succeeded or Failed: no endpoint at all
   auto operator<=>(const LocalPod&) const = default;
+};
+
+// A pod's status as the API shall see it. From the pods domain to whoever reports it.
+struct PodStatusUpdate {
+  ObjectId id;
+  std::shared_ptr<const k8s::PodStatus> status;
+  std::string source;     // Pod::source
+  bool finished = false;  // nothing of the pod is left: its API object may go
+  using Key = std::string;
+  const std::string& key() const { return id.uid; }
 };
 
 // How far one consumer of a table has carried changes out ("services has LocalPod rows up to here in the maps").

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's local protocol: one request, one answer, over RUN_DIR/agent.sock. A message is a 4-byte big-endian length
+// and that many bytes of JSON.
+//
+//   request  {"op": "cni.add", "args": {…}}
+//   answer   {"ok": true, "result": …}   or   {"ok": false, "error": {"code": "not-found", "message": "…"}}
+//
+// The codes are those of Code (result.h). Shared by fairlead-cni and fairleadctl (blocking client) and agent/server.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/base/result.h"
+
+namespace fairlead {
+
+using Json = nlohmann::json;
+
+inline constexpr std::size_t kLocalMessageLimit = 16U << 20;  // bytes; a longer message ends the connection
+
+// Asks the agent and waits. kUnavailable: no agent there (the text says which socket); kTimeout: it did not answer in time;
+// else the agent's own error.
+Result<Json> local_call(const std::string& socket_path, const std::string& op, const Json& args, Duration deadline);
+
+// Length prefix + text, as it goes over the socket.
+std::string encode_local_message(const Json& message);
+
+// What a domain tells about itself; `op` is the request's ("service.list"), `args` its arguments. Answered with JSON.
+struct Inspect {
+  std::string op;
+  Json args;
+};
+
+}  // namespace fairlead
