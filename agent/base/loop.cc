@@ -19,7 +19,6 @@ struct Subscription::State : std::enable_shared_from_this<State> {
   Task once;
   std::function<void()> repeated;
   asio::steady_timer::duration period{};
-  asio::posix::stream_descriptor::wait_type wait{};
 
   ~State() {
     if (descriptor) descriptor->release();
@@ -40,11 +39,11 @@ struct Subscription::State : std::enable_shared_from_this<State> {
     });
   }
 
-  void arm_descriptor() {
-    descriptor->async_wait(wait, [self = shared_from_this()](const asio::error_code& error) {
+  void arm_descriptor(asio::posix::stream_descriptor::wait_type wait) {
+    descriptor->async_wait(wait, [self = shared_from_this(), wait](const asio::error_code& error) {
       if (error || !self->live) return;
       self->repeated();
-      if (self->live) self->arm_descriptor();
+      if (self->live) self->arm_descriptor(wait);
     });
   }
 
@@ -118,10 +117,9 @@ Subscription Loop::every(Duration period, std::function<void()> task) {
 Subscription Loop::watch(int fd, Ready ready, std::function<void()> task) {
   auto state = std::make_shared<Subscription::State>();
   state->descriptor.emplace(impl_->context, fd);
-  state->wait = ready == Ready::kRead ? asio::posix::stream_descriptor::wait_read
-                                      : asio::posix::stream_descriptor::wait_write;
   state->repeated = std::move(task);
-  state->arm_descriptor();
+  if (ready != Ready::kWrite) state->arm_descriptor(asio::posix::stream_descriptor::wait_read);
+  if (ready != Ready::kRead) state->arm_descriptor(asio::posix::stream_descriptor::wait_write);
   return Subscription(std::move(state));
 }
 

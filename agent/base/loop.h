@@ -52,9 +52,9 @@ class Loop {
   // Runs `task` each `period`, the first time after one period.
   [[nodiscard]] Subscription every(Duration period, std::function<void()> task);
 
-  enum class Ready { kRead, kWrite };
-  // Runs `task` each time `fd` is ready, level-triggered. The descriptor stays the caller's, who closes it only after
-  // the subscription is gone.
+  enum class Ready { kRead, kWrite, kReadOrWrite };
+  // Runs `task` each time `fd` is ready, level-triggered. At most one subscription a descriptor. The descriptor stays the
+  // caller's, who closes it only after the subscription is gone.
   [[nodiscard]] Subscription watch(int fd, Ready ready, std::function<void()> task);
 
  private:
