@@ -88,7 +88,9 @@ bool IpAddress::is_link_local() const {
   return bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
 }
 
-bool IpAddress::is_multicast() const { return is_v4() ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff; }
+bool IpAddress::is_multicast() const {
+  return is_v4() ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
+}
 
 std::string IpAddress::str() const {
   char text[INET6_ADDRSTRLEN] = {};
@@ -160,7 +162,9 @@ std::uint64_t Cidr::offset_of(const IpAddress& address) const {
   return offset;
 }
 
-std::string Cidr::str() const { return fmt::format("{}/{}", base_.str(), prefix_); }
+std::string Cidr::str() const {
+  return fmt::format("{}/{}", base_.str(), prefix_);
+}
 
 Result<std::vector<Cidr>> parse_cidr_list(std::string_view text) {
   std::vector<Cidr> list;
@@ -184,9 +188,12 @@ Result<std::vector<IpAddress>> parse_ip_list(std::string_view text) {
 
 std::string_view to_string(Protocol protocol) {
   switch (protocol) {
-    case Protocol::kTcp: return "TCP";
-    case Protocol::kUdp: return "UDP";
-    case Protocol::kSctp: return "SCTP";
+    case Protocol::kTcp:
+      return "TCP";
+    case Protocol::kUdp:
+      return "UDP";
+    case Protocol::kSctp:
+      return "SCTP";
   }
   return "unknown";
 }

@@ -78,7 +78,7 @@ Result<std::vector<IpAddress>> parse_ip_list(std::string_view text);
 
 // Transport protocols by IP protocol number.
 enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };
-std::string_view to_string(Protocol protocol);          // "TCP", as the API writes it
+std::string_view to_string(Protocol protocol);           // "TCP", as the API writes it
 Result<Protocol> parse_protocol(std::string_view text);  // "" is TCP, as the API defaults it
 
 }  // namespace fairlead

@@ -20,8 +20,8 @@ using Json = nlohmann::json;
 
 inline constexpr std::size_t kLocalMessageLimit = 16U << 20;  // bytes; a longer message ends the connection
 
-// Asks the agent and waits. kUnavailable: no agent there (the text says which socket); kTimeout: it did not answer in time;
-// else the agent's own error.
+// Asks the agent and waits. kUnavailable: no agent there (the text says which socket); kTimeout: it did not answer in
+// time; else the agent's own error.
 Result<Json> local_call(const std::string& socket_path, const std::string& op, const Json& args, Duration deadline);
 
 // Length prefix + text, as it goes over the socket.

@@ -14,20 +14,28 @@ Format g_format = Format::kText;  // set once by configure(), before threads sta
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
-    case Level::kDebug: return spdlog::level::debug;
-    case Level::kInfo: return spdlog::level::info;
-    case Level::kWarn: return spdlog::level::warn;
-    case Level::kError: return spdlog::level::err;
+    case Level::kDebug:
+      return spdlog::level::debug;
+    case Level::kInfo:
+      return spdlog::level::info;
+    case Level::kWarn:
+      return spdlog::level::warn;
+    case Level::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
 
 std::string_view name_of(Level level) {
   switch (level) {
-    case Level::kDebug: return "debug";
-    case Level::kInfo: return "info";
-    case Level::kWarn: return "warn";
-    case Level::kError: return "error";
+    case Level::kDebug:
+      return "debug";
+    case Level::kInfo:
+      return "info";
+    case Level::kWarn:
+      return "warn";
+    case Level::kError:
+      return "error";
   }
   return "info";
 }
@@ -39,9 +47,10 @@ bool needs_quotes(std::string_view text) {
 std::string text_line(std::string_view module, std::string_view message, Fields fields) {
   std::string line = fmt::format("{}: {}", module, message);
   for (const Field& field : fields) {
-    line += needs_quotes(field.text) ? fmt::format(" {}={}", field.key, nlohmann::json(field.text).dump(
-                                                       -1, ' ', false, nlohmann::json::error_handler_t::replace))
-                                     : fmt::format(" {}={}", field.key, field.text);
+    line += needs_quotes(field.text)
+                ? fmt::format(" {}={}", field.key,
+                              nlohmann::json(field.text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+                : fmt::format(" {}={}", field.key, field.text);
   }
   return line;
 }
@@ -84,9 +93,9 @@ Result<Format> parse_format(std::string_view text) {
 void write(Level level, std::string_view module, std::string_view message, Fields fields) {
   spdlog::logger* logger = spdlog::default_logger_raw();
   if (!logger->should_log(to_spdlog(level))) return;
-  logger->log(to_spdlog(level), "{}",
-              g_format == Format::kJson ? json_line(level, module, message, fields)
-                                        : text_line(module, message, fields));
+  logger->log(
+      to_spdlog(level), "{}",
+      g_format == Format::kJson ? json_line(level, module, message, fields) : text_line(module, message, fields));
 }
 
 }  // namespace fairlead::log

@@ -68,7 +68,9 @@ Subscription& Subscription::operator=(Subscription&& other) noexcept {
   }
   return *this;
 }
-Subscription::~Subscription() { cancel(); }
+Subscription::~Subscription() {
+  cancel();
+}
 void Subscription::cancel() {
   if (auto state = std::exchange(state_, nullptr)) state->end();
 }
@@ -81,7 +83,9 @@ struct Loop::Impl {
 Loop::Loop() : impl_(std::make_unique<Impl>()) {}
 Loop::~Loop() = default;
 
-void Loop::run() { impl_->context.run(); }
+void Loop::run() {
+  impl_->context.run();
+}
 
 void Loop::stop() {
   post([this] {
@@ -90,7 +94,9 @@ void Loop::stop() {
   });
 }
 
-void Loop::poll() { impl_->context.poll(); }
+void Loop::poll() {
+  impl_->context.poll();
+}
 
 void Loop::post(Task task) {
   // asio wants copyable handlers on some paths: a shared holder keeps move-only tasks possible.

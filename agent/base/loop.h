@@ -13,7 +13,8 @@ namespace fairlead {
 
 using Task = std::move_only_function<void()>;
 
-// A pending timer or a watched descriptor; destroying it ends it. Destroy on the loop's thread, or after run() returned.
+// A pending timer or a watched descriptor; destroying it ends it. Destroy on the loop's thread, or after run()
+// returned.
 class Subscription {
  public:
   struct State;
@@ -53,8 +54,8 @@ class Loop {
   [[nodiscard]] Subscription every(Duration period, std::function<void()> task);
 
   enum class Ready { kRead, kWrite, kReadOrWrite };
-  // Runs `task` each time `fd` is ready, level-triggered. At most one subscription a descriptor. The descriptor stays the
-  // caller's, who closes it only after the subscription is gone.
+  // Runs `task` each time `fd` is ready, level-triggered. At most one subscription a descriptor. The descriptor stays
+  // the caller's, who closes it only after the subscription is gone.
   [[nodiscard]] Subscription watch(int fd, Ready ready, std::function<void()> task);
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics: short ways to the Prometheus registry that main.cc hands to every module. Metrics are thread-safe and live as
-// long as the registry.
+// Metrics: short ways to the Prometheus registry that main.cc hands to every module. Metrics are thread-safe and live
+// as long as the registry.
 #pragma once
 
 #include <prometheus/counter.h>

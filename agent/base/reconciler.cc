@@ -52,7 +52,9 @@ void Reconciler::run(const std::string& key) {
   failure.error = std::move(result).error();
   const Duration wait = backoff_.delay(++failure.count);
   log::warn(name_, "reconcile failed",
-            {{"key", key}, {"error", failure.error}, {"attempt", failure.count},
+            {{"key", key},
+             {"error", failure.error},
+             {"attempt", failure.count},
              {"retry_ms", std::chrono::duration_cast<std::chrono::milliseconds>(wait).count()}});
   failure.retry = loop_.after(wait, [this, key] {
     if (dirty_.insert(key).second) queue_.push_back(key);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reconciler: the scheduling that every target of desired state shares: which keys are dirty, when a failed one is tried
-// again, whether all is in sync, when to audit. What "reconcile" means is the target's: a map write, a transaction, a
-// container's life.
+// Reconciler: the scheduling that every target of desired state shares: which keys are dirty, when a failed one is
+// tried again, whether all is in sync, when to audit. What "reconcile" means is the target's: a map write, a
+// transaction, a container's life.
 #pragma once
 
 #include <functional>

@@ -84,14 +84,12 @@ class Caller {
     auto pending = std::make_shared<Pending>();
     pending->done = std::move(done);
     loop.post([this_core = core_, &loop, pending, request = std::move(request), deadline]() mutable {
-      pending->timer = loop.after(deadline, [pending] {
-        pending->finish(fail(Code::kTimeout, "no answer from the agent's module in time"));
-      });
-      this_core->deliver(std::move(request), Reply<Rep>([&loop, pending](Result<Rep> result) mutable {
-                           loop.post([pending, result = std::move(result)]() mutable {
-                             pending->finish(std::move(result));
-                           });
-                         }));
+      pending->timer = loop.after(
+          deadline, [pending] { pending->finish(fail(Code::kTimeout, "no answer from the agent's module in time")); });
+      this_core->deliver(
+          std::move(request), Reply<Rep>([&loop, pending](Result<Rep> result) mutable {
+            loop.post([pending, result = std::move(result)]() mutable { pending->finish(std::move(result)); });
+          }));
     });
   }
 

@@ -8,16 +8,26 @@ namespace fairlead {
 
 std::string_view to_string(Code code) {
   switch (code) {
-    case Code::kInvalid: return "invalid";
-    case Code::kNotFound: return "not-found";
-    case Code::kExists: return "exists";
-    case Code::kConflict: return "conflict";
-    case Code::kExhausted: return "exhausted";
-    case Code::kDenied: return "denied";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kTimeout: return "timeout";
-    case Code::kCancelled: return "cancelled";
-    case Code::kSystem: return "system";
+    case Code::kInvalid:
+      return "invalid";
+    case Code::kNotFound:
+      return "not-found";
+    case Code::kExists:
+      return "exists";
+    case Code::kConflict:
+      return "conflict";
+    case Code::kExhausted:
+      return "exhausted";
+    case Code::kDenied:
+      return "denied";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kTimeout:
+      return "timeout";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kSystem:
+      return "system";
   }
   return "unknown";
 }
@@ -32,20 +42,33 @@ std::unexpected<Error> fail_errno(int sys, std::string what) {
   switch (sys) {
     case ENOENT:
     case ESRCH:
-    case ENODEV: code = Code::kNotFound; break;
-    case EEXIST: code = Code::kExists; break;
+    case ENODEV:
+      code = Code::kNotFound;
+      break;
+    case EEXIST:
+      code = Code::kExists;
+      break;
     case E2BIG:
     case ENOSPC:
     case EMFILE:
-    case ENFILE: code = Code::kExhausted; break;
+    case ENFILE:
+      code = Code::kExhausted;
+      break;
     case EPERM:
-    case EACCES: code = Code::kDenied; break;
+    case EACCES:
+      code = Code::kDenied;
+      break;
     case EAGAIN:
     case ECONNREFUSED:
     case ECONNRESET:
-    case EPIPE: code = Code::kUnavailable; break;
-    case ETIMEDOUT: code = Code::kTimeout; break;
-    default: break;
+    case EPIPE:
+      code = Code::kUnavailable;
+      break;
+    case ETIMEDOUT:
+      code = Code::kTimeout;
+      break;
+    default:
+      break;
   }
   return std::unexpected(Error{code, std::move(what), sys});
 }

@@ -58,16 +58,16 @@ template <class... Args>
 #define FL_CONCAT(a, b) FL_CONCAT_INNER(a, b)
 
 // Returns the error of a Result expression from the enclosing function.
-#define FL_TRY(expr)                                                                \
-  do {                                                                              \
-    if (auto fl_result = (expr); !fl_result) {                                      \
-      return std::unexpected(std::move(fl_result).error());                         \
-    }                                                                               \
+#define FL_TRY(expr)                                        \
+  do {                                                      \
+    if (auto fl_result = (expr); !fl_result) {              \
+      return std::unexpected(std::move(fl_result).error()); \
+    }                                                       \
   } while (false)
 
 // FL_LET(auto x, f()): declares x from a Result, or returns its error.
 #define FL_LET(decl, expr) FL_LET_INNER(FL_CONCAT(fl_result_, __LINE__), decl, expr)
-#define FL_LET_INNER(result, decl, expr)                                            \
-  auto result = (expr);                                                             \
-  if (!result) return std::unexpected(std::move(result).error());                   \
+#define FL_LET_INNER(result, decl, expr)                          \
+  auto result = (expr);                                           \
+  if (!result) return std::unexpected(std::move(result).error()); \
   decl = std::move(*result)

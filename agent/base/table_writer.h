@@ -20,7 +20,8 @@ class TableSink {
   virtual ~TableSink() = default;
   virtual Revision upsert(const std::string& source, std::string key, std::shared_ptr<const Row> row) = 0;
   virtual Revision erase(const std::string& source, const std::string& key) = 0;
-  virtual void replace(const std::string& source, std::vector<std::pair<std::string, std::shared_ptr<const Row>>> all) = 0;
+  virtual void replace(const std::string& source,
+                       std::vector<std::pair<std::string, std::shared_ptr<const Row>>> all) = 0;
   virtual void set_complete(const std::string& source) = 0;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The records that edges project API objects into and that domains read out of state tables: compact, immutable, without
-// protobuf on the way, except for Pod and what it mounts, which the pods domain needs whole.
+// The records that edges project API objects into and that domains read out of state tables: compact, immutable,
+// without protobuf on the way, except for Pod and what it mounts, which the pods domain needs whole.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@
 namespace k8s {
 class Pod;
 class PodStatus;
-}
+}  // namespace k8s
 
 namespace fairlead::model {
 
@@ -53,8 +53,8 @@ struct Service {
   std::vector<IpAddress> cluster_ips;
   std::vector<Family> families;  // as ipFamilies says, first is primary
   std::vector<ServicePort> ports;
-  Labels selector;                        // empty: endpoints are written by others
-  std::uint32_t affinity_timeout_s = 0;   // 0: no session affinity
+  Labels selector;                       // empty: endpoints are written by others
+  std::uint32_t affinity_timeout_s = 0;  // 0: no session affinity
   bool publish_not_ready = false;
   auto operator<=>(const Service&) const = default;
 };
@@ -102,8 +102,8 @@ struct ConfigData {
   std::map<std::string, std::string> data;  // text and binary alike, decoded
 };
 
-// What this agent knows at first hand of a pod that it runs. Written by the pods domain, read by services (backends) and by
-// the status writers. Key: uid. Erased when nothing of the pod is left.
+// What this agent knows at first hand of a pod that it runs. Written by the pods domain, read by services (backends)
+// and by the status writers. Key: uid. Erased when nothing of the pod is left.
 struct LocalPod {
   ObjectId id;
   Labels labels;
@@ -130,7 +130,7 @@ struct PodStatusUpdate {
 // How far one consumer of a table has carried changes out ("services has LocalPod rows up to here in the maps").
 struct Applied {
   std::string consumer;
-  std::uint64_t revision = 0;                // every change up to it is in force, or its key is in `failed`
+  std::uint64_t revision = 0;                 // every change up to it is in force, or its key is in `failed`
   std::map<std::string, std::string> failed;  // LocalPod uid → why it is not in force
   using Key = std::string;
   const std::string& key() const { return consumer; }

@@ -56,8 +56,8 @@ class TableReader {
   }
   ~TableReader() { detach(); }
 
-  // Calls `consume` on `loop` with the changes since the last call; the first call brings every row there is. It is also
-  // called, with no changes, when the table becomes complete.
+  // Calls `consume` on `loop` with the changes since the last call; the first call brings every row there is. It is
+  // also called, with no changes, when the table becomes complete.
   void attach(Loop& loop, std::function<void(Delta<Row>)> consume) {
     const std::lock_guard lock(core_->mutex);
     auto& slot = core_->readers.at(id_);

@@ -47,9 +47,10 @@ TEST(Reconciler, AFailedKeyIsRetriedAndAMarkForgetsItsBackoff) {
                            if (++attempts < 3) return fail(Code::kExhausted, "map is full");
                            return {};
                          },
-                         .passed = [&] {
-                           if (attempts == 3) loop.stop();
-                         },
+                         .passed =
+                             [&] {
+                               if (attempts == 3) loop.stop();
+                             },
                          .audit = {}},
                         Backoff{.first = 1ms, .limit = 1ms});
   reconciler.mark("a");
