@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/api/kubeconfig.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace fairlead::kube {
+namespace {
+
+std::filesystem::path write(const std::string& text) {
+  const auto file = std::filesystem::path(testing::TempDir()) / "kubeconfig_test.yaml";
+  std::ofstream(file) << text;
+  return file;
+}
+
+std::string config(const std::string& user) {
+  return "current-context: c\n"
+         "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
+         "clusters: [{name: k, cluster: {server: 'https://127.0.0.1:6443/', certificate-authority: ca.crt}}]\n"
+         "users: [{name: u, user: " + user + "}]\n";
+}
+
+TEST(Kubeconfig, ReadsTheCurrentContext) {
+  const auto access = read_kubeconfig(write(config("{token: secret, client-certificate-data: UEVN}")));
+  ASSERT_TRUE(access) << access.error().what;
+  EXPECT_EQ(access->server, "https://127.0.0.1:6443");
+  EXPECT_EQ(access->ca_file, std::filesystem::path(testing::TempDir()) / "ca.crt");
+  EXPECT_EQ(*access->bearer_token(), "secret");
+  EXPECT_EQ(access->client_cert_data, "PEM");
+}
+
+TEST(Kubeconfig, ATokenFileIsReadAtEachUse) {
+  const auto token = std::filesystem::path(testing::TempDir()) / "kubeconfig_test.token";
+  const auto access = read_kubeconfig(write(config("{tokenFile: " + token.string() + "}")));
+  std::ofstream(token) << "one\n";
+  EXPECT_EQ(*access->bearer_token(), "one");
+  std::ofstream(token) << "two\n";
+  EXPECT_EQ(*access->bearer_token(), "two");
+}
+
+TEST(Kubeconfig, ErrorsNameFileAndField) {
+  for (const auto& [text, want] : std::vector<std::pair<std::string, std::string>>{
+           {"kind: Config\n", "current-context"},
+           {"current-context: x\n", "contexts: no entry named \"x\""},
+           {config("{exec: {command: x}}"), "users[].user.exec"},
+           {config("{client-key-data: '!!'}"), "client-key-data"},
+           {"a: [\n", "kubeconfig_test.yaml:"},
+       }) {
+    const auto access = read_kubeconfig(write(text));
+    ASSERT_FALSE(access) << text;
+    EXPECT_NE(access.error().what.find(want), std::string::npos) << access.error().what;
+    EXPECT_NE(access.error().what.find("kubeconfig_test.yaml"), std::string::npos);
+  }
+  EXPECT_EQ(read_kubeconfig("/nonexistent").error().code, Code::kNotFound);
+}
+
+}  // namespace
+}  // namespace fairlead::kube
