@@ -9,7 +9,9 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
@@ -24,8 +26,15 @@ inline constexpr std::size_t kLocalMessageLimit = 16U << 20;  // bytes; a longer
 // time; else the agent's own error.
 Result<Json> local_call(const std::string& socket_path, const std::string& op, const Json& args, Duration deadline);
 
-// Length prefix + text, as it goes over the socket.
+// Length prefix + text, as it goes over the socket. Bytes that are not UTF-8 are replaced.
 std::string encode_local_message(const Json& message);
+// Takes the first whole message out of what was received so far; nullopt: more has to come. kInvalid: too long, or not
+// JSON; the connection is of no further use.
+Result<std::optional<Json>> take_local_message(std::string& received);
+
+// An answer as it is sent, and as the asking side reads it.
+Json encode_local_answer(const Result<Json>& result);
+Result<Json> decode_local_answer(const Json& answer);
 
 // What a domain tells about itself; `op` is the request's ("service.list"), `args` its arguments. Answered with JSON.
 struct Inspect {
