@@ -111,7 +111,9 @@ containerd_stop() {
   fi
   rm -f "$dir/pid"
   for shim in $(containerd_shims "$dir"); do
-    kill -KILL "$shim" 2>/dev/null || true
+    # With no daemon to ask, containers still run: they are the shim's children.
+    mapfile -t tasks < <(pgrep -P "$shim")
+    kill -KILL "${tasks[@]}" "$shim" 2>/dev/null || true
   done
   # Twice: a netns is mounted on itself where its folder is a mount.
   for _ in 1 2; do
