@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// API messages to model rows: what a domain needs of an object, and no more. Pure; for manifests and the API edge
+// alike. The input is as the API server would hold it: defaulted and valid. An error names the field.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "agent/base/result.h"
+#include "agent/model/rows.h"
+
+namespace k8s {
+class ConfigMap;
+class EndpointSlice;
+class Secret;
+class Service;
+}  // namespace k8s
+
+namespace fairlead::kube {
+
+Result<model::Service> project_service(const k8s::Service& service);
+// Of an endpoint's addresses only the first counts, as the API says. A slice of addressType FQDN has no endpoints.
+Result<model::EndpointSlice> project_endpoint_slice(const k8s::EndpointSlice& slice);
+model::Pod project_pod(std::shared_ptr<const k8s::Pod> pod, std::string source);
+model::ConfigData project_config_map(const k8s::ConfigMap& config);
+model::ConfigData project_secret(const k8s::Secret& secret);
+
+}  // namespace fairlead::kube
