@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/services/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "test/unit/services/rows.h"
+
+namespace fairlead::services {
+namespace {
+
+using datapath::Backend;
+using datapath::ServiceEntry;
+
+constexpr auto kName = "default/web:80/TCP/4";
+
+// "10.0.0.1:8080 10.0.0.2:8080" of the active backends of `name`.
+std::string backends(const ServicePlan& plan, const std::string& name = kName) {
+  std::string text;
+  for (const Backend& backend : plan.entries.at(name).backends) {
+    text += fmt::format("{}{}:{}", text.empty() ? "" : " ", backend.address, backend.port);
+  }
+  return text;
+}
+
+TEST(ServicePlan, AnEntryHasFrontendsBackendsAndAffinity) {
+  model::Service web = service("web");
+  web.affinity_timeout_s = 60;
+  const auto plan = compute_service_plan(
+      web, {shared(slice("web", "b", {endpoint("10.0.0.2")})), shared(slice("web", "a", {endpoint("10.0.0.1")}))}, {});
+  const ServiceEntry want{
+      {{ip("10.96.0.10"), 80, Protocol::kTcp}}, {{ip("10.0.0.1"), 8080}, {ip("10.0.0.2"), 8080}}, 60};
+  EXPECT_EQ(plan.entries, (std::map<std::string, ServiceEntry>{{kName, want}}));
+  EXPECT_TRUE(plan.unsupported.empty());
+}
+
+// kube-proxy's preference: ready, else serving while terminating, else none.
+TEST(ServicePlan, PrefersReadyThenServingAndTerminating) {
+  struct Case {
+    const char* what;
+    std::vector<model::Endpoint> endpoints;
+    const char* want;
+  };
+  const auto ready = endpoint("10.0.0.1");
+  const auto draining = endpoint("10.0.0.2", "", false, true, true);
+  const auto not_ready = endpoint("10.0.0.3", "", false, false);
+  const auto dying = endpoint("10.0.0.4", "", false, false, true);
+  const auto serving_only = endpoint("10.0.0.5", "", false, true);
+  const Case cases[] = {
+      {"ready only", {ready}, "10.0.0.1:8080"},
+      {"ready beside draining", {draining, ready}, "10.0.0.1:8080"},
+      {"draining only", {draining, not_ready, dying}, "10.0.0.2:8080"},
+      {"none fit", {not_ready, dying}, ""},
+      {"serving but neither ready nor terminating", {serving_only}, ""},
+      {"none at all", {}, ""},
+  };
+  for (const Case& each : cases) {
+    EXPECT_EQ(backends(compute_service_plan(service("web"), {shared(slice("web", "a", each.endpoints))}, {})),
+              each.want)
+        << each.what;
+  }
+}
+
+TEST(ServicePlan, TheBestOfDuplicatesCountsWhateverTheOrder) {
+  const auto good = shared(slice("web", "a", {endpoint("10.0.0.1")}));
+  const auto stale = shared(slice("web", "b", {endpoint("10.0.0.1", "", false, true, true), endpoint("10.0.0.2")}));
+  const auto plan = compute_service_plan(service("web"), {good, stale}, {});
+  EXPECT_EQ(backends(plan), "10.0.0.1:8080 10.0.0.2:8080");
+  EXPECT_EQ(plan, compute_service_plan(service("web"), {stale, good}, {}));
+}
+
+TEST(ServicePlan, EachFamilyTakesItsOwnSlices) {
+  const auto plan = compute_service_plan(
+      service("web", {"fd00::10", "10.96.0.10"}),
+      {shared(slice("web", "a", {endpoint("10.0.0.1")})), shared(slice("web", "b", {endpoint("fd01::1")}, Family::kV6)),
+       shared(slice("web", "wrong", {endpoint("10.0.0.9")}, Family::kV6))},
+      {});
+  EXPECT_EQ(backends(plan), "10.0.0.1:8080");
+  EXPECT_EQ(backends(plan, "default/web:80/TCP/6"), "fd01::1:8080");
+  EXPECT_EQ(plan.entries.at("default/web:80/TCP/6").frontends[0].address, ip("fd00::10"));
+}
+
+TEST(ServicePlan, PortsAreMatchedByNameAndProtocol) {
+  model::Service dns = service("dns");
+  dns.ports = {{"udp", 53, Protocol::kUdp, std::uint16_t{53}, 0},
+               {"tcp", 53, Protocol::kTcp, std::uint16_t{53}, 0},
+               {"metrics", 9153, Protocol::kTcp, std::string("metrics"), 0}};
+  model::EndpointSlice both = slice("dns", "a", {endpoint("10.0.0.1")});
+  both.ports = {{"tcp", 1053, Protocol::kTcp}, {"udp", 1053, Protocol::kUdp}, {"metrics", 0, Protocol::kTcp}};
+  model::EndpointSlice mislabelled = slice("dns", "b", {endpoint("10.0.0.2")});
+  mislabelled.ports = {{"tcp", 2053, Protocol::kUdp}};
+  const auto plan = compute_service_plan(dns, {shared(both), shared(mislabelled)}, {});
+  EXPECT_EQ(plan.entries.size(), 3U);
+  EXPECT_EQ(backends(plan, "default/dns:53/UDP/4"), "10.0.0.1:1053");
+  EXPECT_EQ(backends(plan, "default/dns:53/TCP/4"), "10.0.0.1:1053");
+  EXPECT_EQ(backends(plan, "default/dns:9153/TCP/4"), "");
+}
+
+TEST(ServicePlan, HeadlessExternalNameAndUnaddressedGiveNothing) {
+  model::Service headless = service("web", {});
+  headless.headless = true;
+  model::Service external = service("web");
+  external.type = model::ServiceType::kExternalName;
+  for (const auto& each : {headless, external, service("web", {})}) {
+    EXPECT_EQ(compute_service_plan(each, {shared(slice("web", "a", {endpoint("10.0.0.1")}))}, {}), ServicePlan());
+  }
+}
+
+TEST(ServicePlan, SctpIsLeftOutByName) {
+  model::Service web = service("web");
+  web.ports.push_back({"sctp", 80, Protocol::kSctp, std::uint16_t{8080}, 0});
+  const auto plan = compute_service_plan(web, {}, {});
+  EXPECT_EQ(plan.entries.size(), 1U);
+  EXPECT_EQ(plan.unsupported, std::vector<std::string>{"default/web:80/SCTP/4"});
+}
+
+// What the slice says of pod "p" × what its own node knows → whether its endpoint is ready, draining, or no more.
+TEST(ServicePlan, LocalTruthIsJoinedByUid) {
+  enum class Listed { kReady, kNotReady, kTerminating };
+  struct Case {
+    const char* what;
+    Listed listed;
+    bool ready, serving, terminating, terminal;
+    const char* want;
+  };
+  const Case cases[] = {
+      {"both ready", Listed::kReady, true, true, false, false, "ready"},
+      {"locally not ready wins", Listed::kReady, false, false, false, false, "none"},
+      {"locally terminating wins", Listed::kReady, true, true, true, false, "draining"},
+      {"locally terminating and failing its probe", Listed::kReady, false, false, true, false, "none"},
+      {"locally dead wins", Listed::kReady, false, false, false, true, "none"},
+      {"locally ready raises", Listed::kNotReady, true, true, false, false, "ready"},
+      {"listed as terminating stays so", Listed::kTerminating, true, true, false, false, "draining"},
+      {"listed as terminating, locally not serving", Listed::kTerminating, false, false, true, false, "none"},
+  };
+  const auto conditions = [](Listed listed) {
+    switch (listed) {
+      case Listed::kReady:
+        return endpoint("10.0.0.1", "p");
+      case Listed::kNotReady:
+        return endpoint("10.0.0.1", "p", false, false);
+      case Listed::kTerminating:
+        break;
+    }
+    return endpoint("10.0.0.1", "p", false, true, true);
+  };
+  for (const Case& each : cases) {
+    model::LocalPod known = pod("p", "web", {"10.0.0.1"});
+    known.ready = each.ready;
+    known.serving = each.serving;
+    known.terminating = each.terminating;
+    known.terminal = each.terminal;
+    const EndpointSlices slices{shared(slice("web", "a", {conditions(each.listed)}))};
+    const LocalPods local{{"p", shared(known)}};
+    EXPECT_EQ(backends(compute_service_plan(service("web"), slices, local)),
+              std::string(each.want) == "none" ? "" : "10.0.0.1:8080")
+        << each.what;
+    // Beside a ready endpoint elsewhere, only a ready one is used.
+    EndpointSlices beside = slices;
+    beside.push_back(shared(slice("web", "b", {endpoint("10.1.0.1", "other")})));
+    EXPECT_EQ(backends(compute_service_plan(service("web"), beside, local)),
+              std::string(each.want) == "ready" ? "10.0.0.1:8080 10.1.0.1:8080" : "10.1.0.1:8080")
+        << each.what;
+  }
+}
+
+TEST(ServicePlan, LocalNewsNeverAddsAnEndpoint) {
+  const LocalPods local{{"p", shared(pod("p", "web", {"10.0.0.1"}))}, {"", shared(pod("", "web", {"10.0.0.2"}))}};
+  EXPECT_EQ(backends(compute_service_plan(service("web"), {}, local)), "");
+  model::LocalPod nameless = pod("", "web", {"10.0.0.2"});
+  nameless.terminal = true;
+  EXPECT_EQ(backends(compute_service_plan(service("web"), {shared(slice("web", "a", {endpoint("10.0.0.2")}))},
+                                          {{"", shared(nameless)}})),
+            "10.0.0.2:8080");
+}
+
+TEST(ServicePlan, PublishNotReadyKeepsAllButTheDead) {
+  model::Service web = service("web");
+  web.publish_not_ready = true;
+  model::LocalPod unready = pod("a", "web", {"10.0.0.1"});
+  unready.ready = unready.serving = false;
+  model::LocalPod leaving = pod("b", "web", {"10.0.0.2"});
+  leaving.terminating = true;
+  model::LocalPod dead = pod("c", "web", {"10.0.0.3"});
+  dead.terminal = true;
+  const auto plan = compute_service_plan(
+      web,
+      {shared(slice("web", "a", {endpoint("10.0.0.1", "a"), endpoint("10.0.0.2", "b"), endpoint("10.0.0.3", "c")}))},
+      {{"a", shared(unready)}, {"b", shared(leaving)}, {"c", shared(dead)}});
+  EXPECT_EQ(backends(plan), "10.0.0.1:8080 10.0.0.2:8080");
+}
+
+TEST(Backends, TellWhatEachEndpointIsAndWhichAreActive) {
+  const model::Service web = service("web");
+  model::LocalPod leaving = pod("b", "web", {"10.0.0.2"});
+  leaving.terminating = true;
+  const auto list = compute_backends(
+      web, web.ports[0], Family::kV4,
+      {shared(slice("web", "a", {endpoint("10.0.0.2", "b"), endpoint("10.0.0.1", "a")}))}, {{"b", shared(leaving)}});
+  const std::vector<PlannedBackend> want{{{ip("10.0.0.1"), 8080}, true, true, false, true, "a"},
+                                         {{ip("10.0.0.2"), 8080}, false, true, true, false, "b"}};
+  EXPECT_EQ(list, want);
+}
+
+}  // namespace
+}  // namespace fairlead::services
