@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// PodPrograms: the BPF programs at the host side of every pod's veth, and the endpoints that they know.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/ip.h"
+#include "agent/base/mac.h"
+#include "agent/base/result.h"
+
+namespace fairlead::datapath {
+
+// What the data path knows of a pod.
+struct PodEndpoint {
+  std::uint32_t ifindex = 0;  // host-side device
+  std::uint64_t netns_cookie = 0;
+  Mac mac{};                         // pod side
+  Mac host_mac{};                    // host side
+  std::vector<IpAddress> addresses;  // at most one of a family
+  bool operator==(const PodEndpoint&) const = default;
+};
+
+// Packets judged one way, since the maps were made.
+struct VerdictCount {
+  std::string reason;  // "forwarded", or a drop's name (bpf/abi/drop.h)
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;
+};
+
+// Thread: the network domain's loop. Implemented over pinned maps by BpfPodPrograms; a fake serves unit tests.
+class PodPrograms {
+ public:
+  virtual ~PodPrograms() = default;
+
+  // Puts both filters on the device, replacing older ones atomically: no packet passes unjudged in between.
+  virtual Result<> attach(std::uint32_t ifindex) = 0;
+  // Whether both filters there are of this load of the programs.
+  virtual Result<bool> attached(std::uint32_t ifindex) = 0;
+
+  // Makes the maps say `endpoint`; writes nothing where they do. kExists: an address is another endpoint's.
+  virtual Result<> upsert(const PodEndpoint& endpoint) = 0;
+  // From here on the device passes nothing and nobody finds the pod. Erasing what is not there succeeds.
+  virtual Result<> erase(std::uint32_t ifindex) = 0;
+  // All there are; after a restart, those found in the pinned maps.
+  virtual std::vector<PodEndpoint> endpoints() const = 0;
+
+  virtual Result<std::vector<VerdictCount>> counters() const = 0;
+};
+
+// Loads bpf/pod.bpf.c once and pins its data maps in `pin_dir`, or goes on with those found there. Programs and filters
+// outlive this object: a filter is held by its device.
+// Cost: attach 0.2–0.5 ms, upsert and erase four map writes.
+class BpfPodPrograms final : public PodPrograms {
+ public:
+  // `pin_dir`: a directory on a bpffs. An incompatible map in there is an error that names it.
+  static Result<std::unique_ptr<BpfPodPrograms>> load(const std::string& pin_dir);
+  ~BpfPodPrograms() override;
+
+  Result<> attach(std::uint32_t ifindex) override;
+  Result<bool> attached(std::uint32_t ifindex) override;
+  Result<> upsert(const PodEndpoint& endpoint) override;
+  Result<> erase(std::uint32_t ifindex) override;
+  std::vector<PodEndpoint> endpoints() const override;
+  Result<std::vector<VerdictCount>> counters() const override;
+
+ private:
+  struct Object;
+  struct Slot {
+    std::uint32_t index = 0;  // in the array `endpoints`
+    PodEndpoint endpoint;
+  };
+  explicit BpfPodPrograms(std::unique_ptr<Object> object);
+
+  // Takes over what the pinned maps hold; removes what a crash left half written.
+  Result<> adopt();
+  Result<> drop_strays();
+  Result<> write(const Slot& slot);
+  Result<std::uint32_t> free_index();
+
+  std::unique_ptr<Object> object_;
+  std::map<std::uint32_t, Slot> slots_;          // by ifindex
+  std::map<std::uint32_t, std::uint32_t> used_;  // index → ifindex
+  // Indexes are given out in turn, so one is used again as late as can be: a program in flight may still hold it.
+  std::uint32_t next_index_ = 0;
+};
+
+}  // namespace fairlead::datapath
