@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// DeviceReaper: deletes devices in the background, since deleting one takes 30 to 60 ms.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "agent/base/loop.h"
+#include "agent/netlink/socket.h"
+
+namespace fairlead::network {
+
+// Owner: the network domain. Has a thread and a loop of its own, in the network namespace of whoever makes it. What is
+// not deleted at stop, the next start finds and deletes.
+class DeviceReaper {
+ public:
+  static Result<std::unique_ptr<DeviceReaper>> start();
+  ~DeviceReaper();
+
+  // By ifindex: a new device may have the old one's name by then. Any thread.
+  void remove(std::uint32_t ifindex);
+
+ private:
+  explicit DeviceReaper(netlink::Socket socket);
+
+  netlink::Socket socket_;  // the thread's
+  Loop loop_;
+  std::jthread thread_;
+};
+
+}  // namespace fairlead::network

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Installing the CNI plugin where a container runtime looks for it.
+#pragma once
+
+#include <string>
+
+#include "agent/base/result.h"
+
+namespace fairlead::network {
+
+// Copies the program `source` to `bin_dir`/fairlead-cni and then writes `conf_dir`/05-fairlead.conflist, which names
+// `run_dir` (where the agent's socket is). Both are replaced whole, so a runtime may read them at any time; missing
+// folders are made. The order matters: a runtime that finds the configuration finds the program.
+Result<> install_cni(const std::string& bin_dir, const std::string& conf_dir, const std::string& run_dir,
+                     const std::string& source);
+
+}  // namespace fairlead::network

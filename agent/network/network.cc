@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/network/network.h"
+
+#include <algorithm>
+#include <set>
+
+#include "agent/base/log.h"
+#include "agent/netlink/netns.h"
+#include "agent/network/pod_link.h"
+
+namespace fairlead::network {
+namespace {
+
+constexpr const char* kModule = "network";
+constexpr Duration kCountPeriod = std::chrono::seconds(10);
+
+}  // namespace
+
+Network::Network(Loop& loop, const Clock& clock, Deps deps)
+    : loop_(loop),
+      clock_(clock),
+      config_(std::move(deps.config)),
+      programs_(deps.programs),
+      sockets_(deps.sockets),
+      requests_(std::move(deps.requests)),
+      registry_(deps.registry),
+      journal_(config_.state_dir),
+      ipam_(config_.pod_cidrs, config_.address_rest) {}
+
+Result<> Network::start() {
+  FL_LET(netlink::Socket socket, netlink::Socket::open());
+  host_ = std::make_unique<netlink::Socket>(std::move(socket));
+  FL_LET(reaper_, DeviceReaper::start());
+  FL_LET(own_cookie_, netlink::own_netns_cookie());
+  FL_TRY(adopt());
+  count_addresses();
+  count_timer_ = loop_.every(kCountPeriod, [this] { count_packets(); });
+  requests_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) { answer(request, std::move(reply)); });
+  return {};
+}
+
+// Joins the journal with what the kernel has: devices that are up are whole and stay, anything less goes.
+Result<> Network::adopt() {
+  auto loaded = journal_.load();
+  if (!loaded && loaded.error().code != Code::kNotFound) {
+    log::error(kModule, "the address journal is unreadable: going on from devices and maps",
+               {{"error", loaded.error()}});
+  }
+  FL_LET(const std::vector<netlink::Link> links, host_->links());
+  JournalState journal = loaded ? std::move(*loaded) : journal_from_kernel(links);
+  std::map<std::string, const netlink::Link*> ours;  // by device name
+  for (const netlink::Link& link : links) {
+    if (parse_device_alias(link.alias)) ours[link.name] = &link;
+  }
+  for (const Attachment& attachment : journal.attachments) {
+    const std::string device = device_name(attachment);
+    // A crash between a device's birth and its mark leaves one that only the journal names.
+    const auto link = std::ranges::find(links, device, &netlink::Link::name);
+    if (link == links.end() || !link->up) {
+      for (const IpAddress& address : attachment.addresses) journal.resting[address] = clock_.wall();
+      if (link != links.end()) ours[device] = &*link;
+      continue;
+    }
+    FL_TRY(ipam_.claim(attachment.addresses));
+    endpoints_[attachment.key()] = {attachment, link->ifindex};
+    ours.erase(device);
+  }
+  for (std::size_t i = 0; i < ipam_.pools().size(); ++i) {
+    ipam_.pools()[i].restore(journal.resting, i < journal.cursors.size() ? journal.cursors[i] : IpAddress());
+  }
+  FL_TRY(remove_strays());
+  FL_TRY(sockets_.admit(own_cookie_, config_.node_ips));
+  for (const auto& [key, endpoint] : endpoints_) {
+    if (auto adopted = adopt_one(endpoint); !adopted) {
+      log::error(kModule, "a pod's network could not be put right",
+                 {{"pod", endpoint.attachment.pod()}, {"container", key}, {"error", adopted.error()}});
+    }
+  }
+  for (const auto& [device, link] : ours) {
+    log::info(kModule, "removing a device that nobody needs", {{"device", device}});
+    reaper_->remove(link->ifindex);
+  }
+  return save();
+}
+
+// Without a journal: what the devices' marks and the endpoint records tell. Pod names are lost, traffic is not.
+JournalState Network::journal_from_kernel(const std::vector<netlink::Link>& links) const {
+  JournalState state;
+  for (const datapath::PodEndpoint& record : programs_.endpoints()) {
+    const auto link = std::ranges::find(links, record.ifindex, &netlink::Link::ifindex);
+    if (link == links.end()) continue;
+    auto attachment = parse_device_alias(link->alias);
+    if (!attachment || device_name(*attachment) != link->name) continue;
+    attachment->addresses = record.addresses;
+    attachment->netns_cookie = record.netns_cookie;
+    state.attachments.push_back(std::move(*attachment));
+  }
+  return state;
+}
+
+// Takes out of the maps what no attachment of ours accounts for.
+Result<> Network::remove_strays() {
+  std::set<std::uint32_t> devices;
+  std::set<std::uint64_t> cookies{own_cookie_};
+  for (const auto& [key, endpoint] : endpoints_) {
+    devices.insert(endpoint.ifindex);
+    cookies.insert(endpoint.attachment.netns_cookie);
+  }
+  for (const datapath::PodEndpoint& record : programs_.endpoints()) {
+    if (!devices.contains(record.ifindex)) FL_TRY(programs_.erase(record.ifindex));
+  }
+  FL_LET(const std::vector<std::uint64_t> admitted, sockets_.admitted());
+  for (const std::uint64_t cookie : admitted) {
+    if (!cookies.contains(cookie)) FL_TRY(sockets_.dismiss(cookie));
+  }
+  return {};
+}
+
+Result<> Network::adopt_one(const Endpoint& endpoint) {
+  FL_TRY(programs_.upsert(pod_endpoint(endpoint)));
+  FL_TRY(sockets_.admit(endpoint.attachment.netns_cookie, endpoint.attachment.addresses));
+  FL_TRY(programs_.attach(endpoint.ifindex));
+  return connect_host_side(*host_, endpoint.ifindex, endpoint.attachment, config_.node_ips);
+}
+
+void Network::answer(const Inspect& request, Reply<Json> reply) {
+  const TimePoint begin = clock_.now();
+  Result<Json> result = dispatch(request);
+  if (request.op.starts_with("cni.")) {
+    metrics::seconds_histogram(registry_, "fairlead_cni_request_seconds", "Time taken by requests of the CNI plugin",
+                               {{"op", request.op}})
+        .Observe(std::chrono::duration<double>(clock_.now() - begin).count());
+    if (!result) {
+      metrics::counter(registry_, "fairlead_cni_failures_total", "Failed requests of the CNI plugin",
+                       {{"op", request.op}, {"code", std::string(to_string(result.error().code))}})
+          .Increment();
+      log::warn(kModule, "a CNI request failed", {{"op", request.op}, {"error", result.error()}});
+    }
+    count_addresses();
+  }
+  reply(std::move(result));
+}
+
+Result<Json> Network::dispatch(const Inspect& request) {
+  if (request.op == "cni.add") return add(request.args);
+  if (request.op == "cni.del") return del(request.args);
+  if (request.op == "cni.check") return check(request.args);
+  if (request.op == "endpoint.list") return list();
+  if (request.op == "endpoint.get") return get(request.args);
+  return fail(Code::kInvalid, "the network has no operation \"{}\"", request.op);
+}
+
+Result<Json> Network::add(const Json& args) {
+  FL_LET(Attachment attachment, parse_attachment(args, true));
+  FL_LET(const std::string version, parse_cni_version(args));
+  FL_LET(netlink::Netns pod, netlink::open_netns(attachment.netns));
+  if (pod.cookie == own_cookie_) return fail(Code::kInvalid, "argument netns: {} is the node's own", attachment.netns);
+  const std::string key = attachment.key();
+  if (const auto at = endpoints_.find(key); at != endpoints_.end()) {
+    // Asked again: the same answer while it holds, else from the start.
+    const Attachment& there = at->second.attachment;
+    if (there.netns_cookie == pod.cookie && verify(at->second, pod)) return cni_result(there, version, config_.mtu);
+    FL_TRY(detach(key));
+  }
+  attachment.netns_cookie = pod.cookie;
+  FL_LET(attachment.addresses, ipam_.allocate(clock_.wall()));
+  Undo undo;
+  undo.push_back([&] {
+    ipam_.release(attachment.addresses, clock_.wall());
+    endpoints_.erase(key);
+    if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
+  });
+  endpoints_[key] = {attachment, 0};
+  Result<std::uint32_t> made = fail(Code::kSystem, "not tried");
+  if (auto saved = save(); !saved) {
+    made = std::unexpected(std::move(saved).error());
+  } else {
+    made = attach(attachment, pod, undo);
+  }
+  if (!made) {
+    for (auto step = undo.rbegin(); step != undo.rend(); ++step) (*step)();
+    return fail_with(std::move(made).error(), fmt::format("pod {} ({})", attachment.pod(), key));
+  }
+  endpoints_[key].ifindex = *made;
+  return cni_result(attachment, version, config_.mtu);
+}
+
+// The guard before either end is up; the host side up last, which says that all is done.
+Result<std::uint32_t> Network::attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo) {
+  if (const auto stale = host_->find_link(device_name(attachment))) {
+    const auto owner = parse_device_alias(stale->alias);
+    if (!owner || owner->key() != attachment.key()) {
+      return fail(Code::kExists, "device {} exists and is not this attachment's", stale->name);
+    }
+    FL_TRY(host_->delete_link(stale->ifindex));  // waits in the background's queue, or a failed ADD left it
+  }
+  FL_LET(const std::uint32_t ifindex, make_pod_link(*host_, pod, attachment, config_.mtu));
+  undo.push_back([this, ifindex] { reaper_->remove(ifindex); });
+  undo.push_back([this, ifindex] { (void)programs_.erase(ifindex); });
+  FL_TRY(programs_.upsert(pod_endpoint({attachment, ifindex})));
+  undo.push_back([this, cookie = attachment.netns_cookie] { (void)sockets_.dismiss(cookie); });
+  FL_TRY(sockets_.admit(attachment.netns_cookie, attachment.addresses));
+  FL_TRY(programs_.attach(ifindex));
+  FL_TRY(connect_pod_side(pod, attachment));
+  FL_TRY(connect_host_side(*host_, ifindex, attachment, config_.node_ips));
+  return ifindex;
+}
+
+Result<Json> Network::del(const Json& args) {
+  FL_LET(const Attachment attachment, parse_attachment(args, false));
+  FL_TRY(detach(attachment.key()));
+  return Json::object();
+}
+
+Result<> Network::detach(const std::string& key) {
+  const auto at = endpoints_.find(key);
+  if (at == endpoints_.end()) return {};
+  const Endpoint& endpoint = at->second;
+  FL_TRY(programs_.erase(endpoint.ifindex));
+  FL_TRY(sockets_.dismiss(endpoint.attachment.netns_cookie));
+  reaper_->remove(endpoint.ifindex);
+  ipam_.release(endpoint.attachment.addresses, clock_.wall());
+  endpoints_.erase(at);
+  // A journal that still names it costs the next start a look at a device that is gone.
+  if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
+  return {};
+}
+
+Result<Json> Network::check(const Json& args) {
+  FL_LET(const Attachment attachment, parse_attachment(args, true));
+  const auto at = endpoints_.find(attachment.key());
+  if (at == endpoints_.end()) return fail(Code::kNotFound, "no attachment {}", attachment.key());
+  FL_LET(netlink::Netns pod, netlink::open_netns(attachment.netns));
+  FL_TRY(verify(at->second, pod));
+  return Json::object();
+}
+
+Result<> Network::verify(const Endpoint& endpoint, netlink::Netns& pod) {
+  FL_LET(const netlink::Link link, host_->find_link(device_name(endpoint.attachment)));
+  if (link.ifindex != endpoint.ifindex || !link.up)
+    return fail(Code::kNotFound, "device {} is not as it was", link.name);
+  FL_LET(const bool guarded, programs_.attached(endpoint.ifindex));
+  if (!guarded) return fail(Code::kNotFound, "device {} has lost its filters", link.name);
+  return verify_pod_side(pod, endpoint.attachment);
+}
+
+Json Network::list() const {
+  Json all = Json::array();
+  for (const auto& [key, endpoint] : endpoints_) all.push_back(describe(endpoint));
+  return all;
+}
+
+Result<Json> Network::get(const Json& args) const {
+  const auto name = args.is_object() ? args.find("name") : args.end();
+  if (!args.is_object() || name == args.end() || !name->is_string())
+    return fail(Code::kInvalid, "argument name: want a string");
+  const auto wanted = name->get<std::string>();
+  for (const auto& [key, endpoint] : endpoints_) {
+    const Attachment& attachment = endpoint.attachment;
+    const bool by_address =
+        std::ranges::any_of(attachment.addresses, [&](const auto& ip) { return ip.str() == wanted; });
+    if (by_address || wanted == attachment.container || wanted == attachment.pod() ||
+        wanted == device_name(attachment)) {
+      return describe(endpoint);
+    }
+  }
+  return fail(Code::kNotFound, "no endpoint \"{}\"", wanted);
+}
+
+Json Network::describe(const Endpoint& endpoint) const {
+  Json json = to_json(endpoint.attachment);
+  json["device"] = device_name(endpoint.attachment);
+  json["ifindex"] = endpoint.ifindex;
+  json["mac"] = to_string(pod_mac(endpoint.attachment));
+  json["hostMac"] = to_string(host_mac(endpoint.attachment));
+  return json;
+}
+
+datapath::PodEndpoint Network::pod_endpoint(const Endpoint& endpoint) const {
+  return {.ifindex = endpoint.ifindex,
+          .netns_cookie = endpoint.attachment.netns_cookie,
+          .mac = pod_mac(endpoint.attachment),
+          .host_mac = host_mac(endpoint.attachment),
+          .addresses = endpoint.attachment.addresses};
+}
+
+Result<> Network::save() const {
+  JournalState state;
+  for (const auto& [key, endpoint] : endpoints_) state.attachments.push_back(endpoint.attachment);
+  for (const Pool& pool : ipam_.pools()) {
+    state.resting.insert(pool.resting().begin(), pool.resting().end());
+    state.cursors.push_back(pool.cursor());
+  }
+  return journal_.save(state);
+}
+
+void Network::count_addresses() {
+  for (const Pool& pool : ipam_.pools()) {
+    const std::string family = pool.range().family() == Family::kV4 ? "4" : "6";
+    const auto set = [&](const char* state, std::uint64_t value) {
+      metrics::gauge(registry_, "fairlead_ipam_addresses", "Pod addresses of this node",
+                     {{"family", family}, {"state", state}})
+          .Set(static_cast<double>(value));
+    };
+    set("used", pool.used());
+    set("resting", pool.resting().size());
+    set("capacity", pool.capacity());
+  }
+}
+
+void Network::count_packets() {
+  const auto counts = programs_.counters();
+  if (!counts) {
+    log::warn(kModule, "packet counters could not be read", {{"error", counts.error()}});
+    return;
+  }
+  for (const datapath::VerdictCount& count : *counts) {
+    datapath::VerdictCount& before = counted_[count.reason];
+    metrics::counter(registry_, "fairlead_pod_packets_total", "Packets from and to pods, by what became of them",
+                     {{"verdict", count.reason}})
+        .Increment(static_cast<double>(count.packets - before.packets));
+    before = count;
+  }
+}
+
+}  // namespace fairlead::network

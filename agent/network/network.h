@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Network: the pods' network on this node. Answers the CNI plugin and those who look at endpoints.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/local_protocol.h"
+#include "agent/base/loop.h"
+#include "agent/base/metrics.h"
+#include "agent/base/request.h"
+#include "agent/datapath/load_balancer.h"
+#include "agent/datapath/pod_programs.h"
+#include "agent/netlink/netns.h"
+#include "agent/network/attachment.h"
+#include "agent/network/device_reaper.h"
+#include "agent/network/ipam.h"
+#include "agent/network/journal.h"
+
+namespace fairlead::network {
+
+struct NetworkConfig {
+  std::vector<Cidr> pod_cidrs;      // at most one of a family
+  std::vector<IpAddress> node_ips;  // the node's own, on one of its devices; at most one of a family
+  std::uint32_t mtu = 1450;         // 1500 less VXLAN's 50 bytes
+  std::string state_dir;
+  Duration address_rest = std::chrono::seconds(30);  // between an address's release and its next use
+};
+
+// Owner: main.cc. Thread: its loop's, in the node's network namespace. Cost: an ADD takes 1–3 ms of the loop, a DEL
+// well under one; a device's deletion goes on in the background. Counts: fairlead_cni_request_seconds{op},
+// fairlead_cni_failures_total{op,code}, fairlead_ipam_addresses{family,state}, fairlead_pod_packets_total{verdict}.
+//
+// Requests (op, args → result):
+//   cni.add    {container, ifname, netns, podNamespace, podName, podUid, cniVersion} → the CNI result
+//   cni.del    {container, ifname} → {}          cni.check  as cni.add → {}
+//   endpoint.list {} → [endpoint…]               endpoint.get {name: container id, "namespace/pod", address or device}
+//
+// An attachment is journaled first, then made; its host side comes up last. So at start a device that is up is a whole
+// one and is adopted; anything less is removed. Devices without our mark are never touched.
+class Network {
+ public:
+  struct Deps {
+    NetworkConfig config;
+    datapath::PodPrograms& programs;
+    datapath::SocketClients& sockets;
+    Responder<Inspect, Json> requests;
+    metrics::Registry& registry;
+  };
+
+  Network(Loop& loop, const Clock& clock, Deps deps);
+
+  // Adopts what is there, then starts to answer. On the loop's thread, or before it runs.
+  Result<> start();
+
+ private:
+  struct Endpoint {
+    Attachment attachment;
+    std::uint32_t ifindex = 0;
+  };
+  using Undo = std::vector<std::function<void()>>;
+
+  Result<> adopt();
+  Result<> adopt_one(const Endpoint& endpoint);
+  JournalState journal_from_kernel(const std::vector<netlink::Link>& links) const;
+  Result<> remove_strays();
+
+  void answer(const Inspect& request, Reply<Json> reply);
+  Result<Json> dispatch(const Inspect& request);
+  Result<Json> add(const Json& args);
+  Result<Json> del(const Json& args);
+  Result<Json> check(const Json& args);
+  Json list() const;
+  Result<Json> get(const Json& args) const;
+  Json describe(const Endpoint& endpoint) const;
+
+  Result<std::uint32_t> attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo);
+  // Out of the maps, and the address to rest; the device goes in the background.
+  Result<> detach(const std::string& key);
+  // Whether all that attach() made is still there; kNotFound names what is not.
+  Result<> verify(const Endpoint& endpoint, netlink::Netns& pod);
+  datapath::PodEndpoint pod_endpoint(const Endpoint& endpoint) const;
+  Result<> save() const;
+  void count_addresses();
+  void count_packets();
+
+  Loop& loop_;
+  const Clock& clock_;
+  NetworkConfig config_;
+  datapath::PodPrograms& programs_;
+  datapath::SocketClients& sockets_;
+  Responder<Inspect, Json> requests_;
+  metrics::Registry& registry_;
+  Journal journal_;
+  Ipam ipam_;
+  std::unique_ptr<netlink::Socket> host_;
+  std::unique_ptr<DeviceReaper> reaper_;
+  std::uint64_t own_cookie_ = 0;                           // of the node's network namespace
+  std::map<std::string, Endpoint> endpoints_;              // by Attachment::key()
+  std::map<std::string, datapath::VerdictCount> counted_;  // what the metrics hold already
+  Subscription count_timer_;
+};
+
+}  // namespace fairlead::network

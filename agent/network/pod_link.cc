@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/network/pod_link.h"
+
+#include <fcntl.h>
+#include <algorithm>
+#include <cerrno>
+
+#include "agent/base/unique_fd.h"
+
+namespace fairlead::network {
+namespace {
+
+Cidr everywhere(Family family) {
+  return *Cidr::parse(family == Family::kV4 ? "0.0.0.0/0" : "::/0");
+}
+
+// Lets the stack pass on what comes in at the device: the pod's way out of the node. For IPv6 the kernel asks the
+// node's own setting (net.ipv6.conf.all.forwarding), never the device's.
+Result<> enable_forwarding(const std::string& device) {
+  const std::string path = fmt::format("/proc/sys/net/ipv4/conf/{}/forwarding", device);
+  const UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, fmt::format("open {}", path));
+  char value = '0';
+  if (pread(fd.get(), &value, 1, 0) == 1 && value == '1') return {};
+  if (pwrite(fd.get(), "1", 1, 0) != 1) return fail_errno(errno, fmt::format("write {}", path));
+  return {};
+}
+
+}  // namespace
+
+Result<std::uint32_t> make_pod_link(netlink::Socket& host, const netlink::Netns& pod, const Attachment& attachment,
+                                    std::uint32_t mtu) {
+  FL_LET(const std::uint32_t ifindex, host.create_veth({.name = device_name(attachment),
+                                                        .mac = host_mac(attachment),
+                                                        .peer_name = attachment.ifname,
+                                                        .peer_mac = pod_mac(attachment),
+                                                        .peer_netns = pod.fd.get(),
+                                                        .mtu = mtu}));
+  if (auto marked = host.set_alias(ifindex, device_alias(attachment)); !marked) {
+    (void)host.delete_link(ifindex);
+    return std::unexpected(std::move(marked).error());
+  }
+  return ifindex;
+}
+
+Result<> connect_pod_side(netlink::Netns& pod, const Attachment& attachment) {
+  netlink::Socket& inside = pod.socket;
+  FL_LET(const netlink::Link loopback, inside.find_link("lo"));
+  if (!loopback.up) FL_TRY(inside.set_up(loopback.ifindex));
+  FL_LET(const netlink::Link link, inside.find_link(attachment.ifname));
+  for (const IpAddress& address : attachment.addresses) {
+    FL_TRY(inside.add_address(link.ifindex, address));
+    FL_TRY(inside.set_neighbour(link.ifindex, gateway(address.family()), host_mac(attachment)));
+  }
+  FL_TRY(inside.set_up(link.ifindex));
+  for (const IpAddress& address : attachment.addresses) {
+    FL_TRY(inside.set_route({.destination = everywhere(address.family()),
+                             .ifindex = link.ifindex,
+                             .gateway = gateway(address.family()),
+                             .source = {}}));
+  }
+  return {};
+}
+
+Result<> connect_host_side(netlink::Socket& host, std::uint32_t ifindex, const Attachment& attachment,
+                           const std::vector<IpAddress>& node_ips) {
+  for (const IpAddress& address : attachment.addresses) {
+    FL_TRY(host.set_neighbour(ifindex, address, pod_mac(attachment)));
+  }
+  FL_TRY(enable_forwarding(device_name(attachment)));
+  FL_TRY(host.set_up(ifindex));
+  for (const IpAddress& address : attachment.addresses) {
+    const auto node = std::ranges::find(node_ips, address.family(), &IpAddress::family);
+    FL_TRY(host.set_route({.destination = Cidr::host(address),
+                           .ifindex = ifindex,
+                           .gateway = {},
+                           .source = node == node_ips.end() ? std::nullopt : std::optional(*node)}));
+  }
+  return {};
+}
+
+Result<> verify_pod_side(netlink::Netns& pod, const Attachment& attachment) {
+  FL_LET(const netlink::Link link, pod.socket.find_link(attachment.ifname));
+  if (!link.up) return fail(Code::kNotFound, "{} in {} is down", attachment.ifname, attachment.netns);
+  FL_LET(const std::vector<IpAddress> addresses, pod.socket.addresses(link.ifindex));
+  FL_LET(const std::vector<Cidr> routes, pod.socket.routes(link.ifindex));
+  for (const IpAddress& address : attachment.addresses) {
+    if (std::ranges::count(addresses, address) == 0) {
+      return fail(Code::kNotFound, "{} in {} has no address {}", attachment.ifname, attachment.netns, address);
+    }
+    if (std::ranges::count(routes, everywhere(address.family())) == 0) {
+      return fail(Code::kNotFound, "{} in {} has no default route for {}", attachment.ifname, attachment.netns,
+                  address);
+    }
+  }
+  return {};
+}
+
+}  // namespace fairlead::network
