@@ -160,7 +160,7 @@ node_down() {
   ip netns del $node_netns 2>/dev/null || true
   remove_cgroups
   # Others may have pinned something there in the meantime.
-  if [ -e "$node_dir/bpffs.mounted" ] && [ -z "$(ls -A /sys/fs/bpf)" ]; then umount /sys/fs/bpf || true; fi
+  if [ -e "$node_dir/bpffs.mounted" ] && [ -z "$(find /sys/fs/bpf -mindepth 1 ! -name '*.debug')" ]; then umount /sys/fs/bpf || true; fi
   rm -rf --one-file-system "$node_dir"
 }
 no_tasks() { [ -z "$(ctr tasks ls -q)" ]; }
