@@ -44,6 +44,9 @@ struct ServicePort {
   auto operator<=>(const ServicePort&) const = default;
 };
 
+// ipFamilyPolicy: whether a Service has addresses of families beyond the ones that it names, where the node has more.
+enum class FamilyPolicy { kSingleStack, kPreferDualStack, kRequireDualStack };
+
 enum class ServiceType { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
 
 struct Service {
@@ -56,6 +59,7 @@ struct Service {
   Labels selector;                       // empty: endpoints are written by others
   std::uint32_t affinity_timeout_s = 0;  // 0: no session affinity
   bool publish_not_ready = false;
+  FamilyPolicy family_policy = FamilyPolicy::kSingleStack;
   auto operator<=>(const Service&) const = default;
 };
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "agent/services/families.h"
+
 namespace fairlead::services {
 namespace {
 
@@ -33,13 +35,6 @@ std::string slice_name(const model::Service& service, Family family, const std::
   return name;
 }
 
-std::vector<Family> families_of(const model::Service& service, const std::vector<Family>& default_families) {
-  if (!service.families.empty()) return service.families;
-  std::vector<Family> families;
-  for (const IpAddress& address : service.cluster_ips) families.push_back(address.family());
-  return families.empty() ? default_families : families;
-}
-
 const std::string& namespace_of(const auto& change) {
   return change.after ? change.after->id.ns : change.before->id.ns;
 }
@@ -56,13 +51,13 @@ bool selects(const model::Labels& selector, const model::Labels& labels) {
 
 std::map<std::string, model::EndpointSlice> compute_slices(
     const model::Service& service, const std::vector<std::shared_ptr<const model::LocalPod>>& pods,
-    const std::string& node, const std::vector<Family>& default_families) {
+    const std::string& node, const std::vector<Family>& configured) {
   std::map<std::string, model::EndpointSlice> slices;
   if (service.type == model::ServiceType::kExternalName) return slices;
   for (const auto& pod : pods) {
     if (pod->terminal || !selects(service.selector, pod->labels)) continue;
     const std::vector<model::EndpointPort> ports = resolve_ports(service, *pod);
-    for (const Family family : families_of(service, default_families)) {
+    for (const Family family : families_of(service, configured)) {
       const auto address = std::ranges::find(pod->ips, family, &IpAddress::family);
       if (address == pod->ips.end()) continue;
       model::ObjectId id{service.id.ns, slice_name(service, family, ports), ""};
@@ -134,7 +129,7 @@ void SliceController::recompute(const std::string& service_key) {
   if (service == ns.services.end()) return write(service_key, {});
   std::vector<std::shared_ptr<const model::LocalPod>> pods;
   for (const auto& [uid, pod] : ns.pods) pods.push_back(pod);
-  write(service_key, compute_slices(*service->second, pods, deps_.node, deps_.default_families));
+  write(service_key, compute_slices(*service->second, pods, deps_.node, deps_.families));
 }
 
 void SliceController::write(const std::string& service_key, std::map<std::string, model::EndpointSlice> slices) {

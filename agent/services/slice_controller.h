@@ -25,7 +25,7 @@ bool selects(const model::Labels& selector, const model::Labels& labels);
 // Pure.
 std::map<std::string, model::EndpointSlice> compute_slices(
     const model::Service& service, const std::vector<std::shared_ptr<const model::LocalPod>>& pods,
-    const std::string& node, const std::vector<Family>& default_families);
+    const std::string& node, const std::vector<Family>& configured);
 
 // Owner: main.cc. Thread: the services loop. Cost: a pod's change costs the Services of its namespace a selector match
 // each, and only those that select the pod, before or after, are computed anew; only rows that differ are written.
@@ -36,7 +36,7 @@ class SliceController {
     state::TableReader<model::LocalPod> pods;
     TableWriter<model::EndpointSlice> slices;  // source "local"; completed once both tables are
     std::string node;
-    std::vector<Family> default_families;  // of the first service CIDR
+    std::vector<Family> families;  // of the service CIDRs, in order
   };
 
   SliceController(Loop& loop, Deps deps);

@@ -93,7 +93,7 @@ struct ControllerTest : testing::Test {
                               .pods = pods.reader(),
                               .slices = slices.writer("local"),
                               .node = "node-1",
-                              .default_families = {Family::kV4}}};
+                              .families = {Family::kV4}}};
 
   // Keys of the slices that the last step wrote.
   std::vector<std::string> step() {
