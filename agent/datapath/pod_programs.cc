@@ -8,10 +8,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdarg>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <set>
 
+#include "agent/base/log.h"
 #include "bpf/abi/drop.h"
 #include "bpf/abi/endpoint.h"
 
@@ -110,6 +113,14 @@ bpf_tc_opts filter_place() {
   return filter;
 }
 
+// libbpf's own words, which it says of expected failures (clsact is there already) as well.
+int log_libbpf(libbpf_print_level, const char* format, va_list args) {
+  char line[512];
+  const int size = std::vsnprintf(line, sizeof(line), format, args);
+  if (size > 0) log::debug("libbpf", std::string_view(line, std::min<std::size_t>(size, sizeof(line) - 1)));
+  return size;
+}
+
 std::uint32_t program_id(const bpf_program* program) {
   bpf_prog_info info{};
   __u32 size = sizeof(info);
@@ -145,6 +156,7 @@ BpfPodPrograms::BpfPodPrograms(std::unique_ptr<Object> object) : object_(std::mo
 BpfPodPrograms::~BpfPodPrograms() = default;
 
 Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const std::string& pin_dir) {
+  libbpf_set_print(log_libbpf);
   pod_bpf* skeleton = pod_bpf__open();
   if (skeleton == nullptr) return fail_errno(errno, "open BPF object pod");
   auto object = std::make_unique<Object>(skeleton);
@@ -205,11 +217,12 @@ Result<> BpfPodPrograms::drop_strays() {
 }
 
 Result<> BpfPodPrograms::attach(std::uint32_t ifindex) {
+  bpf_tc_hook both = hook_of(ifindex, static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
+  if (const int error = bpf_tc_hook_create(&both); error != 0 && error != -EEXIST) {
+    return fail_errno(-error, fmt::format("device #{}: add clsact", ifindex));
+  }
   for (const auto& [point, program] : object_->filters()) {
-    bpf_tc_hook hook = hook_of(ifindex, point);
-    // Creating the queueing discipline is one step for both directions; the second time it is there.
-    const int created = bpf_tc_hook_create(&hook);
-    if (created != 0 && created != -EEXIST) return fail_errno(-created, fmt::format("device #{}: add clsact", ifindex));
+    const bpf_tc_hook hook = hook_of(ifindex, point);
     bpf_tc_opts filter = filter_place();
     filter.prog_fd = bpf_program__fd(program);
     filter.flags = BPF_TC_F_REPLACE;
