@@ -186,6 +186,27 @@ Result<std::vector<IpAddress>> parse_ip_list(std::string_view text) {
   return list;
 }
 
+Result<SocketAddress> SocketAddress::parse(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  const auto bad = [text] { return fail(Code::kInvalid, "\"{}\": want ADDRESS:PORT", text); };
+  if (colon == std::string_view::npos) return bad();
+  std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  SocketAddress out;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), out.port);
+  const auto address = IpAddress::parse(host);
+  if (!address || address->is_v4() == bracketed || error != std::errc() || end != port.data() + port.size())
+    return bad();
+  out.address = *address;
+  return out;
+}
+
+std::string SocketAddress::str() const {
+  return fmt::format(fmt::runtime(address.is_v4() ? "{}:{}" : "[{}]:{}"), address.str(), port);
+}
+
 std::string_view to_string(Protocol protocol) {
   switch (protocol) {
     case Protocol::kTcp:

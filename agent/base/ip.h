@@ -76,6 +76,16 @@ Result<std::vector<Cidr>> parse_cidr_list(std::string_view text);
 // "10.0.0.1,fd00::1": one or more addresses, at most one of a family.
 Result<std::vector<IpAddress>> parse_ip_list(std::string_view text);
 
+// Where to listen or connect. Port in host order.
+struct SocketAddress {
+  IpAddress address;
+  std::uint16_t port = 0;
+  // "127.0.0.1:10249", "[::1]:10249".
+  static Result<SocketAddress> parse(std::string_view text);
+  std::string str() const;
+  auto operator<=>(const SocketAddress&) const = default;
+};
+
 // Transport protocols by IP protocol number.
 enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };
 std::string_view to_string(Protocol protocol);           // "TCP", as the API writes it

@@ -50,5 +50,17 @@ TEST(Lists, TakeOneOfEachFamily) {
   EXPECT_FALSE(parse_ip_list("10.0.0.1,"));
 }
 
+TEST(SocketAddress, RoundTripsAndRefusesWhatIsNeither) {
+  for (const char* text : {"127.0.0.1:10249", "[::1]:80", "0.0.0.0:0"}) {
+    const auto address = SocketAddress::parse(text);
+    ASSERT_TRUE(address) << text;
+    EXPECT_EQ(address->str(), text);
+  }
+  for (const char* text :
+       {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:1x", "::1:80", "[::1]", "[1.2.3.4]:5"}) {
+    EXPECT_FALSE(SocketAddress::parse(text)) << text;
+  }
+}
+
 }  // namespace
 }  // namespace fairlead

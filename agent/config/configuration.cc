@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config/configuration.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <iterator>
+
+#include "agent/config/fields.h"
+
+namespace fairlead::config {
+namespace {
+
+constexpr const char* kApiVersion = "fairlead.io/v1alpha1";
+constexpr const char* kKind = "AgentConfiguration";
+
+// A configuration in the making: remembers where each value came from, so that every error can say so.
+class Builder {
+ public:
+  Result<> read_file(const std::string& file, const std::string& text) {
+    file_ = file;
+    try {
+      const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+      if (documents.size() != 1) {
+        return fail(Code::kInvalid, "{}: want one document, there are {}", file, documents.size());
+      }
+      return read_document(documents.front());
+    } catch (const YAML::Exception& error) {
+      return fail(Code::kInvalid, "{}:{}: {}", file, error.mark.line + 1, error.msg);
+    }
+  }
+
+  Result<> set_flag(const std::string& flag, const std::string& value) {
+    const auto at = std::ranges::find(fields(), flag, &Field::flag);
+    if (at == fields().end()) return fail(Code::kInvalid, "--{}: no such flag", flag);
+    return set(*at, value, "--" + flag);
+  }
+
+  Result<AgentConfiguration> complete(const HostFacts& host, bool needs_source) {
+    AgentConfiguration& out = configuration_;
+    if (!out.manifests.empty() && !out.kubeconfig.empty()) {
+      return fail(Code::kInvalid, "{} and {} exclude each other: objects have one source", origin("manifests"),
+                  origin("kubeconfig"));
+    }
+    if (needs_source && out.manifests.empty() && out.kubeconfig.empty() && !host.in_cluster) {
+      return fail(Code::kInvalid, "no source of objects: set --manifests DIR or --kubeconfig FILE");
+    }
+    if (out.node_name.empty()) {
+      std::string name = host.hostname;
+      std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+      FL_TRY(set(named("nodeName"), name, "--node-name, from the host name"));
+    }
+    if (out.node_ips.empty()) out.node_ips = host.addresses;
+    if (out.node_ips.empty()) return fail(Code::kInvalid, "--node-ip: this machine has no address to take; set it");
+    if (out.cgroup_root.empty()) out.cgroup_root = host.cgroup2_root;
+    if (out.cgroup_root.empty()) return fail(Code::kInvalid, "--cgroup-root: no cgroup2 file system is mounted");
+    if (!out.manifests.empty()) {
+      if (out.pod_cidrs.empty()) FL_TRY(set(named("podCIDR"), "10.244.0.0/24", "--pod-cidr, by default"));
+      if (out.service_cidrs.empty()) FL_TRY(set(named("serviceCIDR"), "10.96.0.0/16", "--service-cidr, by default"));
+    }
+    FL_TRY(check_ranges());
+    return out;
+  }
+
+ private:
+  static const Field& named(const std::string& name) { return *std::ranges::find(fields(), name, &Field::name); }
+
+  std::string at_line(const YAML::Node& node, const std::string& name) const {
+    return fmt::format("{}:{}: {}", file_, node.Mark().line + 1, name);
+  }
+
+  Result<> read_document(const YAML::Node& document) {
+    if (!document.IsMap()) return fail(Code::kInvalid, "{}: want a map with apiVersion and kind", file_);
+    std::map<std::string, int> lines;
+    for (const auto& entry : document) {
+      const std::string name = entry.first.as<std::string>();
+      const int line = entry.first.Mark().line + 1;
+      if (const auto [first, fresh] = lines.emplace(name, line); !fresh) {
+        return fail(Code::kInvalid, "{}: set twice, first on line {}", at_line(entry.first, name), first->second);
+      }
+      if (name == "apiVersion" || name == "kind") {
+        FL_TRY(check_type(entry.first, entry.second, name, name == "kind" ? kKind : kApiVersion));
+      } else {
+        FL_TRY(read_field(entry.first, entry.second, name));
+      }
+    }
+    for (const char* name : {"apiVersion", "kind"}) {
+      if (!lines.contains(name)) return fail(Code::kInvalid, "{}: {}: required value", file_, name);
+    }
+    return {};
+  }
+
+  Result<> check_type(const YAML::Node& key, const YAML::Node& value, const std::string& name, const char* want) const {
+    const std::string have = value.IsScalar() ? value.Scalar() : "";
+    if (have != want) return fail(Code::kInvalid, "{}: \"{}\": want {}", at_line(key, name), have, want);
+    return {};
+  }
+
+  Result<> read_field(const YAML::Node& key, const YAML::Node& value, const std::string& name) {
+    const auto at = std::ranges::find(fields(), name, &Field::name);
+    if (at == fields().end()) {
+      std::vector<std::string> names;
+      std::ranges::transform(fields(), std::back_inserter(names), &Field::name);
+      const std::string near = nearest(name, names);
+      return fail(Code::kInvalid, "{}: unknown field{}", at_line(key, name),
+                  near.empty() ? "" : fmt::format("; did you mean {}?", near));
+    }
+    std::string text;
+    if (value.IsScalar()) {
+      text = value.Scalar();
+    } else if (value.IsSequence() && at->placeholder.find('[') != std::string::npos) {
+      for (const YAML::Node& item : value) text += (text.empty() ? "" : ",") + item.as<std::string>();
+    } else if (!value.IsNull()) {
+      return fail(Code::kInvalid, "{}: want {}", at_line(key, name), at->placeholder);
+    }
+    if (value.IsNull()) return {};  // as if it were not there
+    return set(*at, text, at_line(key, name));
+  }
+
+  Result<> set(const Field& field, const std::string& value, const std::string& origin) {
+    if (auto done = field.set(configuration_, value); !done) return fail_with(std::move(done).error(), origin);
+    origins_[field.name] = origin;
+    return {};
+  }
+
+  const std::string& origin(const std::string& name) const { return origins_.at(name); }
+
+  // Pods and Services must be told apart by address alone.
+  Result<> check_ranges() const {
+    for (const Cidr& pods : configuration_.pod_cidrs) {
+      for (const Cidr& services : configuration_.service_cidrs) {
+        if (pods.contains(services.base()) || services.contains(pods.base())) {
+          return fail(Code::kInvalid, "{}: {} overlaps {} of {}", origin("podCIDR"), pods.str(), services.str(),
+                      origin("serviceCIDR"));
+        }
+      }
+    }
+    return {};
+  }
+
+  std::string file_;
+  AgentConfiguration configuration_;
+  std::map<std::string, std::string> origins_;  // field name → where its value stands
+};
+
+Result<AgentConfiguration> build(Builder builder, const Settings& settings, const HostFacts& host) {
+  for (const auto& [flag, value] : settings.flags) FL_TRY(builder.set_flag(flag, value));
+  return builder.complete(host, settings.needs_source);
+}
+
+}  // namespace
+
+std::string_view to_string(Mode mode) {
+  return mode == Mode::kNode ? "node" : "dataplane";
+}
+
+AgentConfiguration::AgentConfiguration()
+    : metrics_bind_address(SocketAddress{IpAddress::from_v4({127, 0, 0, 1}), 10249}),
+      healthz_bind_address(SocketAddress{IpAddress::from_v4({0, 0, 0, 0}), 10256}) {}
+
+Result<AgentConfiguration> load(const Settings& settings, const HostFacts& host) {
+  if (settings.config_file.empty()) return build({}, settings, host);
+  std::ifstream in(settings.config_file);
+  if (!in) return fail_errno(errno, "--config: read " + settings.config_file);
+  return load_text({std::istreambuf_iterator<char>(in), {}}, settings, host);
+}
+
+Result<AgentConfiguration> load_text(const std::string& text, const Settings& settings, const HostFacts& host) {
+  Builder builder;
+  FL_TRY(builder.read_file(settings.config_file, text));
+  return build(std::move(builder), settings, host);
+}
+
+Json to_json(const AgentConfiguration& configuration) {
+  Json out{{"apiVersion", kApiVersion}, {"kind", kKind}};
+  for (const Field& field : fields()) {
+    if (Json value = field.get(configuration); !value.is_null()) out[field.name] = std::move(value);
+  }
+  return out;
+}
+
+}  // namespace fairlead::config

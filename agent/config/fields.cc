@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config/fields.h"
+
+#include <algorithm>
+#include <cctype>
+
+namespace fairlead::config {
+namespace {
+
+using Set = std::function<Result<>(AgentConfiguration&, const std::string&)>;
+using Get = std::function<Json(const AgentConfiguration&)>;
+using Configuration = AgentConfiguration;
+
+// How a kind of value is read and printed; `member` says where it goes.
+struct Access {
+  Set set;
+  Get get;
+};
+
+template <class T, class Parse, class Print>
+Access access(T Configuration::* member, Parse parse, Print print) {
+  return {[member, parse](Configuration& out, const std::string& text) -> Result<> {
+            FL_LET(out.*member, parse(text));
+            return {};
+          },
+          [member, print](const Configuration& from) -> Json { return print(from.*member); }};
+}
+
+Access text(std::string Configuration::* member, Result<> (*check)(const std::string&)) {
+  return {[member, check](Configuration& out, const std::string& value) -> Result<> {
+            FL_TRY(check(value));
+            out.*member = value;
+            return {};
+          },
+          [member](const Configuration& from) { return (from.*member).empty() ? Json() : Json(from.*member); }};
+}
+
+Access duration(std::chrono::milliseconds Configuration::* member) {
+  return access(member, parse_duration, format_duration);
+}
+
+template <class T>
+Access list(std::vector<T> Configuration::* member, Result<std::vector<T>> (*parse)(std::string_view)) {
+  return access(member, parse, [](const std::vector<T>& values) {
+    std::string joined;
+    for (const T& value : values) joined += (joined.empty() ? "" : ",") + value.str();
+    return joined.empty() ? Json() : Json(joined);
+  });
+}
+
+Access bind_address(std::optional<SocketAddress> Configuration::* member) {
+  return access(
+      member,
+      [](const std::string& value) -> Result<std::optional<SocketAddress>> {
+        if (value == "off") return std::nullopt;
+        FL_LET(const SocketAddress address, SocketAddress::parse(value));
+        return address;
+      },
+      [](const std::optional<SocketAddress>& address) { return address ? address->str() : "off"; });
+}
+
+template <class T>
+Access choice(T Configuration::* member, std::vector<std::pair<std::string, T>> values) {
+  return access(
+      member,
+      [values](const std::string& value) -> Result<T> {
+        std::string all;
+        for (const auto& [name, meaning] : values) {
+          if (name == value) return meaning;
+          all += (all.empty() ? "" : ", ") + name;
+        }
+        return fail(Code::kInvalid, "\"{}\" is not one of {}", value, all);
+      },
+      [values](T value) { return std::ranges::find(values, value, &std::pair<std::string, T>::second)->first; });
+}
+
+Result<> check_path(const std::string& value) {
+  if (value.empty()) return fail(Code::kInvalid, "a path is required");
+  return {};
+}
+
+Result<> check_absolute(const std::string& value) {
+  if (!value.starts_with('/')) return fail(Code::kInvalid, "\"{}\" is not an absolute path", value);
+  return {};
+}
+
+Result<> check_endpoint(const std::string& value) {
+  if (!value.starts_with("unix:///")) return fail(Code::kInvalid, "\"{}\": want unix:///PATH", value);
+  return {};
+}
+
+Result<> check_cgroup_prefix(const std::string& value) {
+  if (value.empty() || value.find('/') != std::string::npos || value.starts_with('.')) {
+    return fail(Code::kInvalid, "\"{}\" is not the name of one cgroup", value);
+  }
+  return {};
+}
+
+// DNS-1123 subdomain: what a Node may be called.
+Result<> check_node_name(const std::string& value) {
+  const auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  bool good = !value.empty() && value.size() <= 253;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const bool edge = i == 0 || i + 1 == value.size() || value[i - 1] == '.' || value[i + 1] == '.';
+    good = good && (alphanumeric(value[i]) || (!edge && (value[i] == '-' || value[i] == '.')));
+  }
+  if (!good) return fail(Code::kInvalid, "\"{}\" is not a node name (lower-case letters, digits, '-' and '.')", value);
+  return {};
+}
+
+Result<std::vector<Cidr>> parse_cidrs(std::string_view value) {
+  return parse_cidr_list(value);
+}
+
+Field field(std::string group, std::string flag, std::string name, std::string placeholder, std::string help,
+            std::string default_text, Access access) {
+  return {std::move(group), std::move(flag),         std::move(name),       std::move(placeholder),
+          std::move(help),  std::move(default_text), std::move(access.set), std::move(access.get)};
+}
+
+std::vector<Field> make_fields() {
+  using C = Configuration;
+  const std::string objects = "Objects", node = "This node", places = "Places", talk = "Serving and logs",
+                    pods = "Pods";
+  return {
+      field(objects, "mode", "mode", "MODE",
+            "node: run this node's pods, their network and the Services (in place of a kubelet and kube-proxy). "
+            "dataplane: Services and the pod network only, beside a stock kubelet.",
+            "", choice(&C::mode, {{"node", Mode::kNode}, {"dataplane", Mode::kDataplane}})),
+      field(
+          objects, "manifests", "manifests", "DIR",
+          "Take all objects from the YAML and JSON files below this folder, which is watched; no API server is needed.",
+          "", text(&C::manifests, check_path)),
+      field(objects, "kubeconfig", "kubeconfig", "FILE", "Take all objects from the API server that this file names.",
+            "in a pod, its service account", text(&C::kubeconfig, check_path)),
+
+      field(node, "node-name", "nodeName", "NAME", "The name of this node's Node object.",
+            "the host name, in lower case", text(&C::node_name, check_node_name)),
+      field(node, "node-ip", "nodeIP", "IP[,IP]",
+            "This node's addresses, at most one of each family, the primary first.",
+            "the source address of the default route", list(&C::node_ips, parse_ip_list)),
+      field(node, "pod-cidr", "podCIDR", "CIDR[,CIDR]",
+            "Give this node's pods addresses from here, at most one range of each family.",
+            "the Node object's podCIDRs; with --manifests 10.244.0.0/24", list(&C::pod_cidrs, parse_cidrs)),
+      field(node, "service-cidr", "serviceCIDR", "CIDR[,CIDR]",
+            "Give Services from manifests their cluster IPs from here. An API server gives them itself.",
+            "with --manifests 10.96.0.0/16", list(&C::service_cidrs, parse_cidrs)),
+
+      field(places, "runtime-endpoint", "runtimeEndpoint", "URL", "The CRI socket of the container runtime.", "",
+            text(&C::runtime_endpoint, check_endpoint)),
+      field(places, "bpf-root", "bpfRoot", "DIR",
+            "Pin BPF maps and links here, in a BPF file system. They go on forwarding while no agent runs.", "",
+            text(&C::bpf_root, check_absolute)),
+      field(places, "cgroup-root", "cgroupRoot", "DIR",
+            "Attach socket programs to this cgroup and keep pods below it; a folder of a cgroup2 file system.",
+            "where cgroup2 is mounted", text(&C::cgroup_root, check_absolute)),
+      field(places, "state-dir", "stateDir", "DIR", "Keep here what must survive a reboot.", "",
+            text(&C::state_dir, check_absolute)),
+      field(places, "run-dir", "runDir", "DIR", "Keep the agent's socket here.", "", text(&C::run_dir, check_absolute)),
+      field(places, "cni-bin-dir", "cniBinDir", "DIR", "install-cni puts the program fairlead-cni here.", "",
+            text(&C::cni_bin_dir, check_absolute)),
+      field(places, "cni-conf-dir", "cniConfDir", "DIR", "install-cni puts the network configuration here.", "",
+            text(&C::cni_conf_dir, check_absolute)),
+
+      field(talk, "metrics-bind-address", "metricsBindAddress", "IP:PORT",
+            "Serve Prometheus metrics at /metrics here; \"off\" serves none.", "",
+            bind_address(&C::metrics_bind_address)),
+      field(talk, "healthz-bind-address", "healthzBindAddress", "IP:PORT",
+            "Serve /healthz, /livez and /readyz here; \"off\" serves none.", "",
+            bind_address(&C::healthz_bind_address)),
+      field(talk, "log-level", "logLevel", "LEVEL", "Log events of this weight and above: debug, info, warn or error.",
+            "",
+            choice(&C::log_level, {{"debug", log::Level::kDebug},
+                                   {"info", log::Level::kInfo},
+                                   {"warn", log::Level::kWarn},
+                                   {"error", log::Level::kError}})),
+      field(talk, "log-format", "logFormat", "FORMAT", "Write each event as a line of text or of json.", "",
+            choice(&C::log_format, {{"text", log::Format::kText}, {"json", log::Format::kJson}})),
+
+      field(pods, "", "logRoot", "DIR", "Containers' logs are written below this folder.", "",
+            text(&C::log_root, check_absolute)),
+      field(pods, "", "cgroupPrefix", "NAME", "The cgroup, below cgroupRoot, that holds all pods.", "",
+            text(&C::cgroup_prefix, check_cgroup_prefix)),
+      field(pods, "", "drainDelay", "DURATION",
+            "How long a pod that ends keeps its connections, once no new one reaches it, before it gets SIGTERM.", "",
+            duration(&C::drain_delay)),
+      field(pods, "", "shutdownTimeout", "DURATION", "How long the agent's own orderly stop may take.", "",
+            duration(&C::shutdown_timeout)),
+  };
+}
+
+}  // namespace
+
+const std::vector<Field>& fields() {
+  static const std::vector<Field> all = make_fields();
+  return all;
+}
+
+}  // namespace fairlead::config
