@@ -30,9 +30,9 @@ struct Backend {
 
 // One Service port of one family: every frontend leads to the same backends. No backends: connects are refused.
 struct ServiceEntry {
-  std::vector<Frontend> frontends;        // same family and protocol
-  std::vector<Backend> backends;          // same family; sorted, no duplicates
-  std::uint32_t affinity_timeout_s = 0;   // 0: none; else ClientIP affinity
+  std::vector<Frontend> frontends;       // same family and protocol
+  std::vector<Backend> backends;         // same family; sorted, no duplicates
+  std::uint32_t affinity_timeout_s = 0;  // 0: none; else ClientIP affinity
   bool operator==(const ServiceEntry&) const = default;
 };
 
@@ -49,12 +49,13 @@ class LoadBalancer {
   virtual ~LoadBalancer() = default;
 
   // Makes the maps say `entry` under `name` ("namespace/service:port/TCP/4"). On success every later connect and packet
-  // sees the new set whole; on failure the old set stays whole and the error names the map. Writes nothing where the maps
-  // are right already: after a restart, entries found in the pinned maps are adopted by their frontends.
+  // sees the new set whole; on failure the old set stays whole and the error names the map. Writes nothing where the
+  // maps are right already: after a restart, entries found in the pinned maps are adopted by their frontends.
   virtual Result<> apply(const std::string& name, const ServiceEntry& entry) = 0;
   // Takes the entry's frontends out. Removing what is not there succeeds.
   virtual Result<> remove(const std::string& name) = 0;
-  // Ends start-up: entries found in the pinned maps and not applied since are removed. Call once all lists are complete.
+  // Ends start-up: entries found in the pinned maps and not applied since are removed. Call once all lists are
+  // complete.
   virtual Result<> remove_unclaimed() = 0;
   virtual std::vector<MapUsage> usage() const = 0;
   // Compares the maps with what was applied; the names that differ (someone else wrote the maps).

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/object.h"
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <deque>
+#include <vector>
+
+#include "agent/base/log.h"
+#include "agent/datapath/layout.h"
+
+namespace fairlead::datapath {
+namespace {
+
+constexpr std::string_view kWayOut =
+    "run `fairlead-agent cleanup` (existing connections lose their state), or give this agent another --bpf-root";
+
+// What libbpf said of late on this thread: its texts hold the verifier's log, which no error code does.
+thread_local std::deque<std::string> libbpf_lines;
+constexpr std::size_t kLibbpfLines = 25;
+
+int keep_line(libbpf_print_level level, const char* format, va_list args) {
+  if (level == LIBBPF_DEBUG) return 0;
+  char text[16384];
+  vsnprintf(text, sizeof(text), format, args);
+  std::string_view rest(text);
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    if (end != 0) libbpf_lines.emplace_back(rest.substr(0, end));
+    if (libbpf_lines.size() > kLibbpfLines) libbpf_lines.pop_front();
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return 0;
+}
+
+std::unexpected<Error> fail_libbpf(int sys, std::string what) {
+  for (const std::string& line : libbpf_lines) log::warn("datapath", "libbpf", {{"object", what}, {"line", line}});
+  if (!libbpf_lines.empty()) what += fmt::format(" ({})", libbpf_lines.back());
+  return fail_errno(sys, std::move(what));
+}
+
+struct DestroyBtf {
+  void operator()(btf* types) const { btf__free(types); }
+};
+struct DestroyLink {
+  void operator()(bpf_link* link) const { bpf_link__destroy(link); }
+};
+using LinkPtr = std::unique_ptr<bpf_link, DestroyLink>;
+
+// How many entries the kernel makes of `wanted`: only LRU lists of their own per CPU are rounded.
+std::uint32_t kernel_entries(const bpf_map* map, std::uint32_t wanted) {
+  if ((bpf_map__map_flags(map) & BPF_F_NO_COMMON_LRU) == 0) return wanted;
+  const auto cpus = static_cast<std::uint32_t>(libbpf_num_possible_cpus());
+  return (wanted + cpus - 1) / cpus * cpus;
+}
+
+// How the map behind `info` differs from the one the object declares; "" where it serves.
+std::string map_difference(const bpf_map_info& info, const bpf_map* map, const btf* wanted_types) {
+  const auto differs = [](const char* what, auto pinned, auto wanted) {
+    return pinned == wanted ? "" : fmt::format("its {} is {}, this agent needs {}", what, pinned, wanted);
+  };
+  const auto entries = kernel_entries(map, bpf_map__max_entries(map));
+  for (const std::string& text :
+       {differs("type", info.type, static_cast<std::uint32_t>(bpf_map__type(map))),
+        differs("key size", info.key_size, bpf_map__key_size(map)),
+        differs("value size", info.value_size, bpf_map__value_size(map)),
+        differs("flags", info.map_flags, bpf_map__map_flags(map)), differs("capacity", info.max_entries, entries)}) {
+    if (!text.empty()) return text;
+  }
+  if (info.btf_id == 0) return "it carries no type information";
+  const std::unique_ptr<btf, DestroyBtf> types(btf__load_from_kernel_by_id(info.btf_id));
+  if (types == nullptr) return "its type information cannot be read";
+  const std::string key =
+      layout_difference({types.get(), info.btf_key_type_id}, {wanted_types, bpf_map__btf_key_type_id(map)});
+  if (!key.empty()) return fmt::format("its key's field `{}` is elsewhere", key);
+  const std::string value =
+      layout_difference({types.get(), info.btf_value_type_id}, {wanted_types, bpf_map__btf_value_type_id(map)});
+  if (!value.empty()) return fmt::format("its value's field `{}` is elsewhere", value);
+  return "";
+}
+
+// Makes `map` stand for the one pinned at `path`; false where nothing is pinned there.
+Result<bool> take_over(bpf_map* map, const std::string& path, const btf* types) {
+  const UniqueFd pinned(bpf_obj_get(path.c_str()));
+  if (!pinned) {
+    if (errno == ENOENT) return false;
+    return fail_errno(errno, fmt::format("map {}: open", path));
+  }
+  bpf_map_info info{};
+  std::uint32_t size = sizeof(info);
+  if (bpf_obj_get_info_by_fd(pinned.get(), &info, &size) != 0) return fail_errno(errno, fmt::format("map {}", path));
+  const std::string difference = map_difference(info, map, types);
+  if (!difference.empty())
+    return fail(Code::kConflict, "map {} was made by another version: {}; {}", path, difference, kWayOut);
+  const int status = bpf_map__reuse_fd(map, pinned.get());
+  if (status != 0) return fail_libbpf(-status, fmt::format("map {}: reuse", path));
+  return true;
+}
+
+}  // namespace
+
+Result<> load_object(bpf_object* object, const BpfRoot& root) {
+  libbpf_lines.clear();
+  libbpf_set_print(keep_line);
+  const std::string name = bpf_object__name(object);
+
+  std::vector<bpf_map*> made;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (bpf_map__is_internal(map) || bpf_map__type(map) == BPF_MAP_TYPE_PROG_ARRAY) continue;
+    FL_LET(const bool taken, take_over(map, root.map_path(bpf_map__name(map)), bpf_object__btf(object)));
+    if (!taken) made.push_back(map);
+  }
+  int status = bpf_object__load(object);
+  if (status != 0) return fail_libbpf(-status, fmt::format("load BPF object {}", name));
+  for (bpf_map* each : made) {
+    const std::string path = root.map_path(bpf_map__name(each));
+    status = bpf_map__pin(each, path.c_str());
+    if (status != 0) return fail_libbpf(-status, fmt::format("map {}: pin", path));
+  }
+  return {};
+}
+
+Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root) {
+  libbpf_lines.clear();
+  libbpf_set_print(keep_line);
+  const std::string path = root.link_path(attachment.name);
+  if (const LinkPtr pinned(access(path.c_str(), F_OK) == 0 ? bpf_link__open(path.c_str()) : nullptr);
+      pinned != nullptr) {
+    if (attachment.same_place(bpf_link__fd(pinned.get()))) {
+      const int status = bpf_link__update_program(pinned.get(), attachment.program);
+      if (status != 0) return fail_libbpf(-status, fmt::format("link {}: change its program", path));
+      return {};
+    }
+  }
+  const LinkPtr link(attachment.attach());
+  if (link == nullptr) return fail_libbpf(errno, fmt::format("link {}: attach", path));
+  // By rename, so that a link which held another place is let go only once the new one is safe.
+  const std::string fresh = path + ".new";
+  unlink(fresh.c_str());
+  if (bpf_obj_pin(bpf_link__fd(link.get()), fresh.c_str()) != 0)
+    return fail_errno(errno, fmt::format("link {}: pin", path));
+  if (rename(fresh.c_str(), path.c_str()) != 0) return fail_errno(errno, fmt::format("link {}: rename", path));
+  return {};
+}
+
+Attachment cgroup_attachment(bpf_program* program, int cgroup_fd) {
+  return {
+      .name = bpf_program__name(program),
+      .program = program,
+      .same_place =
+          [program, cgroup_fd](int link_fd) {
+            bpf_link_info info{};
+            std::uint32_t size = sizeof(info);
+            struct stat cgroup{};
+            // A cgroup's id is its inode; a link whose cgroup is gone says 0.
+            return bpf_obj_get_info_by_fd(link_fd, &info, &size) == 0 && fstat(cgroup_fd, &cgroup) == 0 &&
+                   info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.cgroup_id == cgroup.st_ino &&
+                   info.cgroup.attach_type == static_cast<std::uint32_t>(bpf_program__expected_attach_type(program));
+          },
+      .attach = [program, cgroup_fd] { return bpf_program__attach_cgroup(program, cgroup_fd); },
+  };
+}
+
+}  // namespace fairlead::datapath

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading a BPF object beside what an earlier agent left pinned: maps are taken over, links change programs atomically.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "agent/base/result.h"
+#include "agent/datapath/bpf_root.h"
+
+struct bpf_link;
+struct bpf_object;
+struct bpf_program;
+
+namespace fairlead::datapath {
+
+// Owns a skeleton: Object<sock_bpf, sock_bpf__destroy>. Destroying it unloads nothing that is pinned or attached.
+template <class Skeleton, void (*destroy)(Skeleton*)>
+struct DestroySkeleton {
+  void operator()(Skeleton* skeleton) const { destroy(skeleton); }
+};
+template <class Skeleton, void (*destroy)(Skeleton*)>
+using Object = std::unique_ptr<Skeleton, DestroySkeleton<Skeleton, destroy>>;
+
+// Loads an opened, configured object (sizes and read-only data set). Every data map, that is all but libbpf's own
+// (.rodata, .bss) and program arrays, is the one pinned under its name in `root` where there is one, else a new one,
+// pinned after the load. A pinned map of another type, size, capacity or layout is refused: the error names the map,
+// what differs and the way out; nothing has changed then. A verifier's refusal carries its last lines.
+Result<> load_object(bpf_object* object, const BpfRoot& root);
+
+// Lets the link pinned as `name` run `program`, which is loaded. Attached already, as `same_place` recognises it: the
+// program is swapped atomically and the link stays the same. Otherwise `attach` makes a link, which is pinned in place
+// of what was there. The link outlives the agent.
+struct Attachment {
+  std::string name;  // the link's name below links/
+  bpf_program* program = nullptr;
+  std::function<bool(int link_fd)> same_place;
+  std::function<bpf_link*()> attach;  // NULL and errno on failure
+};
+Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root);
+
+// An attachment of a cgroup program to the cgroup open as `cgroup_fd`, which outlives the call of attach_pinned.
+Attachment cgroup_attachment(bpf_program* program, int cgroup_fd);
+
+}  // namespace fairlead::datapath
