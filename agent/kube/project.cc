@@ -74,6 +74,8 @@ Result<model::Service> project_service(const k8s::Service& from) {
     if (family != "IPv4" && family != "IPv6") return fail(Code::kInvalid, "spec.ipFamilies: \"{}\" is none", family);
     service.families.push_back(family == "IPv4" ? Family::kV4 : Family::kV6);
   }
+  if (spec.ipfamilypolicy() == "PreferDualStack") service.family_policy = model::FamilyPolicy::kPreferDualStack;
+  if (spec.ipfamilypolicy() == "RequireDualStack") service.family_policy = model::FamilyPolicy::kRequireDualStack;
   if (service.families.empty()) {
     for (const IpAddress& address : service.cluster_ips) service.families.push_back(address.family());
   }
