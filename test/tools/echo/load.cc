@@ -56,7 +56,7 @@ class Load {
   }
 
   int run() {
-    Time next_connection = start_, next_report = start_ + std::chrono::seconds(1);
+    Time next_connection = start_ + interval_, next_report = start_ + std::chrono::seconds(1);
     bool ending = false;
     while (!ending || busy_ > 0) {
       const auto now = Clock::now();
@@ -81,8 +81,9 @@ class Load {
   }
 
  private:
+  // Rate 0: never.
   static Clock::duration per_second(long rate) {
-    if (rate <= 0) usage("a rate is a number above 0");
+    if (rate == 0) return std::chrono::hours(24);
     return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1.0 / static_cast<double>(rate)));
   }
 
