@@ -10,7 +10,8 @@
 namespace fairlead::testkit {
 namespace {
 
-class ContainerdTest : public testing::Test {
+// With Debian's containerd (an empty folder: the one on PATH) and with containerd 2.4.
+class ContainerdTest : public testing::TestWithParam<const char*> {
  protected:
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
@@ -36,9 +37,9 @@ class ContainerdTest : public testing::Test {
   const std::filesystem::path folder_ = make_folder();
 };
 
-TEST_F(ContainerdTest, RunsAnImageAndLeavesNothingBehind) {
+TEST_P(ContainerdTest, RunsAnImageAndLeavesNothingBehind) {
   {
-    auto containerd = Containerd::start({.folder = folder_, .netns = {}, .bin_folder = {}});
+    auto containerd = Containerd::start({.folder = folder_, .netns = {}, .bin_folder = GetParam()});
     ASSERT_TRUE(containerd) << containerd.error().message();
     const auto ran = containerd->ctr("run --detach --cgroup /fl-containerd-test localhost/fairlead/echo:demo echo");
     ASSERT_EQ(ran.code, 0) << ran.output;
@@ -50,17 +51,20 @@ TEST_F(ContainerdTest, RunsAnImageAndLeavesNothingBehind) {
   EXPECT_EQ(left_behind(), "");
 }
 
-TEST_F(ContainerdTest, ADaemonThatComesBackFindsItsContainersRunning) {
-  auto first = Containerd::start({.folder = folder_, .netns = {}, .bin_folder = {}});
+TEST_P(ContainerdTest, ADaemonThatComesBackFindsItsContainersRunning) {
+  auto first = Containerd::start({.folder = folder_, .netns = {}, .bin_folder = GetParam()});
   ASSERT_TRUE(first) << first.error().message();
   ASSERT_EQ(first->ctr("run --detach --cgroup /fl-containerd-test localhost/fairlead/echo:demo echo").code, 0);
   const auto before = first->ctr("tasks ls");
   first->kill_daemon();
-  const auto again = Containerd::start({.folder = folder_, .netns = {}, .bin_folder = {}});
+  const auto again = Containerd::start({.folder = folder_, .netns = {}, .bin_folder = GetParam()});
   ASSERT_TRUE(again) << again.error().message();
   EXPECT_EQ(again->ctr("tasks ls").output, before.output);
   EXPECT_NE(before.output.find("RUNNING"), std::string::npos);
 }
+
+INSTANTIATE_TEST_SUITE_P(Versions, ContainerdTest, testing::Values("", FAIRLEAD_GO_BIN),
+                         [](const auto& version) { return std::string(*version.param == 0 ? "debian" : "v2"); });
 
 }  // namespace
 }  // namespace fairlead::testkit
