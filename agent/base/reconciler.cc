@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/base/reconciler.h"
 
+#include <algorithm>
+
 #include "agent/base/log.h"
 
 namespace fairlead {
@@ -27,14 +29,27 @@ void Reconciler::start() {
 
 void Reconciler::schedule() {
   if (!started_ || queue_.empty() || pass_) return;
-  pass_ = loop_.after(Duration::zero(), [this] { flush(); });
+  pass_ = loop_.after(Duration::zero(), [this] { pass(pass_limit_); });
 }
 
 void Reconciler::flush() {
+  pass(queue_.size());
+}
+
+void Reconciler::pass(std::size_t limit) {
   pass_.cancel();
   if (!started_ || queue_.empty()) return;
-  const std::vector<std::string> due = std::exchange(queue_, {});
-  for (const std::string& key : due) {
+  for (std::size_t left = std::min(limit, queue_.size()); left > 0; --left) {
+    const std::string key = std::move(queue_.front());
+    queue_.pop_front();
+    if (dirty_.erase(key) != 0) run(key);
+  }
+  schedule();
+  if (target_.passed) target_.passed();
+}
+
+void Reconciler::run_now(const std::set<std::string>& keys) {
+  for (const std::string& key : keys) {
     dirty_.erase(key);
     run(key);
   }

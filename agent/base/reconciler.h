@@ -4,7 +4,9 @@
 // transaction, a container's life.
 #pragma once
 
+#include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -49,6 +51,10 @@ class Reconciler {
   void start();
   // Reconciles all that is due now, at once, on the calling (loop's) thread.
   void flush();
+  // Reconciles these keys at once, ahead of all that is due, and ends with passed(). Only after start().
+  void run_now(const std::set<std::string>& keys);
+  // At most so many keys a pass from now on, so that the loop serves other work in between.
+  void limit_pass(std::size_t keys) { pass_limit_ = keys; }
 
   bool started() const { return started_; }
   bool synced() const { return started_ && dirty_.empty() && failing_.empty(); }
@@ -63,6 +69,7 @@ class Reconciler {
     Subscription retry;
   };
   void schedule();
+  void pass(std::size_t limit);
   void run(const std::string& key);
 
   Loop& loop_;
@@ -70,7 +77,8 @@ class Reconciler {
   Target target_;
   Backoff backoff_;
   bool started_ = false;
-  std::vector<std::string> queue_;  // keys of dirty_, in order
+  std::size_t pass_limit_ = std::numeric_limits<std::size_t>::max();
+  std::deque<std::string> queue_;  // keys of dirty_, in order; one that is dirty no more was run meanwhile
   std::set<std::string> dirty_;
   std::map<std::string, Failure> failing_;
   std::uint64_t failures_ = 0;

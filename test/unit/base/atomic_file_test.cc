@@ -2,6 +2,7 @@
 #include "agent/base/atomic_file.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -9,7 +10,7 @@ namespace fairlead {
 namespace {
 
 struct AtomicFile : testing::Test {
-  std::filesystem::path dir = testing::TempDir() + "fairlead-atomic-file";
+  std::filesystem::path dir = testing::TempDir() + "fairlead-atomic-file-" + std::to_string(::getpid());
   std::string path = dir / "state.json";
   AtomicFile() {
     std::filesystem::remove_all(dir);

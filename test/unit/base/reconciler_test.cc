@@ -65,5 +65,25 @@ TEST(Reconciler, AFailedKeyIsRetriedAndAMarkForgetsItsBackoff) {
   EXPECT_TRUE(reconciler.synced());
 }
 
+TEST(Reconciler, ALimitedPassLetsUrgentKeysPassTheQueue) {
+  Loop loop;
+  std::vector<std::string> done;
+  int passes = 0;
+  Reconciler reconciler(loop, "test",
+                        {.reconcile = [&](const std::string& key) -> Result<> {
+                           done.push_back(key);
+                           if (done.size() == 1) loop.post([&] { reconciler.run_now({"c"}); });
+                           return {};
+                         },
+                         .passed = [&] { ++passes; },
+                         .audit = {}});
+  reconciler.limit_pass(1);
+  for (const char* key : {"a", "b", "c", "d"}) reconciler.mark(key);
+  reconciler.start();
+  while (!reconciler.synced()) loop.poll();
+  EXPECT_EQ(done, (std::vector<std::string>{"a", "c", "b", "d"}));
+  EXPECT_GE(passes, 4);
+}
+
 }  // namespace
 }  // namespace fairlead

@@ -2,6 +2,7 @@
 #include "agent/services/cluster_ip.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -14,7 +15,7 @@ namespace {
 using Addresses = std::vector<IpAddress>;
 
 struct ClusterIps : testing::Test {
-  std::filesystem::path dir = testing::TempDir() + "fairlead-cluster-ips";
+  std::filesystem::path dir = testing::TempDir() + "fairlead-cluster-ips-" + std::to_string(::getpid());
   std::string path = dir / "cluster-ips.json";
   ClusterIps() {
     std::filesystem::remove_all(dir);

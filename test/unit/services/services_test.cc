@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/services/services.h"
+
+#include <gtest/gtest.h>
+#include <prometheus/text_serializer.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "agent/base/atomic_file.h"
+#include "test/unit/services/rows.h"
+
+namespace fairlead::services {
+namespace {
+
+using namespace std::chrono_literals;
+
+// The maps, as the domain's edge sees them.
+class FakeBalancer final : public datapath::LoadBalancer {
+ public:
+  Result<> apply(const std::string& name, const datapath::ServiceEntry& entry) override {
+    calls.push_back("apply " + name);
+    if (on_apply) std::exchange(on_apply, nullptr)();
+    if (full.contains(name)) return fail(Code::kExhausted, "map is full");
+    entries[name] = entry;
+    return {};
+  }
+  Result<> remove(const std::string& name) override {
+    calls.push_back("remove " + name);
+    if (full.contains(name)) return fail(Code::kDenied, "map is frozen");
+    entries.erase(name);
+    return {};
+  }
+  Result<> remove_unclaimed() override {
+    calls.emplace_back("remove_unclaimed");
+    return {};
+  }
+  std::vector<datapath::MapUsage> usage() const override { return {{"services", entries.size(), 100}}; }
+  Result<std::set<std::string>> audit() override { return std::exchange(differing, {}); }
+
+  // Active backends' addresses, or "-" where there is no such entry.
+  std::string backends(const std::string& name) const {
+    const auto at = entries.find(name);
+    if (at == entries.end()) return "-";
+    std::string text;
+    for (const auto& backend : at->second.backends) text += (text.empty() ? "" : " ") + backend.address.str();
+    return text;
+  }
+
+  std::map<std::string, datapath::ServiceEntry> entries;
+  std::vector<std::string> calls;
+  std::set<std::string> full;  // names that fail
+  std::set<std::string> differing;
+  std::function<void()> on_apply;  // run once, inside the next apply()
+};
+
+struct ServicesTest : testing::Test {
+  Loop loop;
+  ManualClock clock;
+  FakeBalancer balancer;
+  metrics::Registry registry;
+  state::Table<model::Service> service_table{{"api"}};
+  state::Table<model::EndpointSlice> slice_table{{"api"}};
+  state::Table<model::LocalPod> pod_table{{"pods"}};
+  TableWriter<model::Service> services = service_table.writer("api");
+  TableWriter<model::EndpointSlice> slices = slice_table.writer("api");
+  TableWriter<model::LocalPod> pods = pod_table.writer("pods");
+  std::pair<Sender<model::Applied>, Receiver<model::Applied>> applied = make_channel<model::Applied>();
+  std::pair<Caller<Inspect, Json>, Responder<Inspect, Json>> inspect = make_request<Inspect, Json>();
+  std::optional<ClusterIpAllocator> addresses;
+  Duration audit_period{};
+  Duration pods_patience = 1h;
+  std::optional<Services> domain;
+
+  void make() {
+    domain.emplace(loop, clock,
+                   Services::Deps{.services = service_table.reader(),
+                                  .slices = slice_table.reader(),
+                                  .pods = pod_table.reader(),
+                                  .balancer = balancer,
+                                  .applied = applied.first,
+                                  .registry = registry,
+                                  .inspect = std::move(inspect.second),
+                                  .node = "node-1",
+                                  .addresses = std::move(addresses),
+                                  .audit_period = audit_period,
+                                  .pods_patience = pods_patience});
+  }
+  // "default/NAME" at 10.96.0.LAST with one endpoint per address, whose target uids are "u-ADDRESS".
+  void declare(const std::string& name, int last, const std::vector<std::string>& endpoints) {
+    services.upsert("default/" + name, service(name, {"10.96.0." + std::to_string(last)}));
+    list(name, endpoints);
+  }
+  void list(const std::string& name, const std::vector<std::string>& addresses_of_endpoints) {
+    std::vector<model::Endpoint> endpoints;
+    for (const auto& address : addresses_of_endpoints) endpoints.push_back(endpoint(address, "u-" + address));
+    slices.upsert("default/" + name + "-1", slice(name, name + "-1", endpoints));
+  }
+  void complete() {
+    services.set_complete();
+    slices.set_complete();
+    pods.set_complete();
+  }
+  void start() {
+    make();
+    complete();
+    loop.poll();
+    balancer.calls.clear();
+    applied.second.take();
+  }
+  model::LocalPod local(const std::string& address) { return pod("u-" + address, "web", {address}); }
+  // What was said last on `applied` since the last look.
+  std::optional<model::Applied> heard() {
+    auto items = applied.second.take();
+    if (items.empty()) return std::nullopt;
+    return items.back();
+  }
+  Result<Json> ask(const std::string& op, const Json& args = Json::object()) {
+    std::optional<Result<Json>> answer;
+    inspect.first.call(loop, Inspect{op, args}, 1min, [&](Result<Json> result) { answer = std::move(result); });
+    loop.poll();
+    return answer ? *answer : fail(Code::kTimeout, "unanswered");
+  }
+  std::string metrics_text() { return prometheus::TextSerializer().Serialize(registry.Collect()); }
+};
+
+constexpr auto kWeb = "default/web:80/TCP/4";
+constexpr auto kDb = "default/db:80/TCP/4";
+
+TEST_F(ServicesTest, TouchesNothingBeforeAllIsKnownAndCleansUpLast) {
+  make();
+  declare("web", 10, {"10.0.0.1"});
+  declare("db", 11, {"10.0.0.2"});
+  services.set_complete();
+  loop.poll();
+  EXPECT_EQ(ask("services.sync").value()["missing"], (Json{"EndpointSlice", "LocalPod"}));
+  slices.set_complete();
+  loop.poll();
+  EXPECT_TRUE(balancer.calls.empty());
+  EXPECT_FALSE(heard());
+  EXPECT_FALSE(domain->health().synced);
+  pods.set_complete();
+  loop.poll();
+  EXPECT_EQ(balancer.calls,
+            (std::vector<std::string>{std::string("apply ") + kDb, std::string("apply ") + kWeb, "remove_unclaimed"}));
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1");
+  EXPECT_TRUE(domain->health().synced);
+}
+
+TEST_F(ServicesTest, StartsWithoutLocalPodsOnceItsPatienceEnds) {
+  pods_patience = 0ms;
+  make();
+  declare("web", 10, {"10.0.0.1"});
+  services.set_complete();
+  slices.set_complete();
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1");
+}
+
+TEST_F(ServicesTest, AChangedSliceCostsItsServiceOnly) {
+  for (int i = 0; i < 200; ++i) declare("s" + std::to_string(i), i + 1, {"10.0.0.1", "10.0.0.2"});
+  start();
+  list("s7", {"10.0.0.3"});
+  loop.poll();
+  EXPECT_EQ(balancer.calls, std::vector<std::string>{"apply default/s7:80/TCP/4"});
+  EXPECT_EQ(balancer.backends("default/s7:80/TCP/4"), "10.0.0.3");
+  balancer.calls.clear();
+  list("s7", {"10.0.0.3"});  // says nothing new
+  services.upsert("default/s8", service("s8", {"10.96.0.9"}));
+  loop.poll();
+  EXPECT_TRUE(balancer.calls.empty());
+}
+
+TEST_F(ServicesTest, ASliceMayMoveToAnotherService) {
+  declare("web", 10, {"10.0.0.1"});
+  declare("db", 11, {});
+  start();
+  slices.upsert("default/web-1", slice("db", "web-1", {endpoint("10.0.0.1", "u")}));
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "");
+  EXPECT_EQ(balancer.backends(kDb), "10.0.0.1");
+}
+
+TEST_F(ServicesTest, RemovedPortsAndServicesLeaveTheMaps) {
+  declare("web", 10, {"10.0.0.1"});
+  start();
+  auto changed = service("web");
+  changed.ports[0].port = 81;
+  services.upsert("default/web", changed);
+  loop.poll();
+  EXPECT_EQ(balancer.calls, (std::vector<std::string>{std::string("remove ") + kWeb, "apply default/web:81/TCP/4"}));
+  services.erase("default/web");
+  loop.poll();
+  EXPECT_TRUE(balancer.entries.empty());
+  slices.erase("default/web-1");
+  loop.poll();
+  EXPECT_EQ(ask("services.sync").value()["services"], 0);
+}
+
+TEST_F(ServicesTest, AFailedRemovalIsTriedAgain) {
+  declare("web", 10, {"10.0.0.1"});
+  start();
+  balancer.full = {kWeb};
+  services.erase("default/web");
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1");
+  EXPECT_EQ(ask("services.sync").value()["failing"], (Json{{"default/web", "default/web:80/TCP/4: map is frozen"}}));
+  balancer.full.clear();
+  while (!domain->health().synced) loop.poll();  // by back-off
+  EXPECT_TRUE(balancer.entries.empty());
+}
+
+TEST_F(ServicesTest, LocalNewsIsInForceWhenItsRevisionIsPublished) {
+  declare("web", 10, {"10.0.0.1", "10.0.0.2"});
+  pods.upsert("u-10.0.0.1", local("10.0.0.1"));
+  start();
+  auto leaving = local("10.0.0.1");
+  leaving.terminating = true;
+  const Revision revision = pods.upsert("u-10.0.0.1", leaving);
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2");
+  const auto said = heard();
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->consumer, "services");
+  EXPECT_EQ(said->revision, revision);
+  EXPECT_TRUE(said->failed.empty());
+}
+
+TEST_F(ServicesTest, APodOfNoServiceIsAppliedWithoutAPass) {
+  declare("web", 10, {"10.0.0.1"});
+  start();
+  const Revision revision = pods.upsert("alone", pod("alone", "none", {"10.0.0.9"}));
+  loop.poll();
+  EXPECT_TRUE(balancer.calls.empty());
+  EXPECT_EQ(heard().value().revision, revision);
+}
+
+TEST_F(ServicesTest, OnlyTheFailingServicesPodsAreReportedAsFailed) {
+  declare("web", 10, {"10.0.0.1"});
+  declare("db", 11, {"10.0.0.2"});
+  pods.upsert("u-10.0.0.1", local("10.0.0.1"));
+  pods.upsert("u-10.0.0.2", local("10.0.0.2"));
+  balancer.full = {kDb};
+  start();
+  auto dead = local("10.0.0.1");
+  dead.terminal = true;
+  const Revision revision = pods.upsert("u-10.0.0.1", dead);
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "");
+  const auto said = heard().value();
+  EXPECT_EQ(said.revision, revision);
+  EXPECT_EQ(said.failed, (std::map<std::string, std::string>{{"u-10.0.0.2", "default/db:80/TCP/4: map is full"}}));
+  balancer.full.clear();
+  while (!domain->health().synced) loop.poll();  // by back-off
+  EXPECT_TRUE(heard().value().failed.empty());
+  EXPECT_EQ(balancer.backends(kDb), "10.0.0.2");
+}
+
+TEST_F(ServicesTest, LocalNewsPassesAQueueOfOtherServices) {
+  start();
+  declare("web", 250, {"10.0.0.1"});
+  pods.upsert("u-10.0.0.1", local("10.0.0.1"));
+  loop.poll();
+  balancer.calls.clear();
+  for (int i = 0; i < 1000; ++i) declare(fmt::format("a{:03}", i), 1, {"10.0.1.1"});
+  balancer.on_apply = [&] {
+    auto dead = local("10.0.0.1");
+    dead.terminal = true;
+    pods.upsert("u-10.0.0.1", dead);
+  };
+  loop.poll();
+  EXPECT_EQ(balancer.calls.size(), 1001U);
+  const auto at = std::ranges::find(balancer.calls, std::string("apply ") + kWeb);
+  EXPECT_LT(at - balancer.calls.begin(), 200);
+  EXPECT_EQ(balancer.backends(kWeb), "");
+}
+
+TEST_F(ServicesTest, ADeadPodStaysOutUntilTheSliceDropsIt) {
+  declare("web", 10, {"10.0.0.1", "10.0.0.2"});
+  pods.upsert("u-10.0.0.1", local("10.0.0.1"));
+  start();
+  pods.erase("u-10.0.0.1");
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2");
+  list("web", {"10.0.0.1", "10.0.0.3"});  // a slice that lags behind
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.3");
+  list("web", {"10.0.0.3"});
+  loop.poll();
+  list("web", {"10.0.0.1", "10.0.0.3"});  // and one that lags further
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.3");
+  pods.upsert("u-10.0.0.1", local("10.0.0.1"));  // the same static pod, made anew
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1 10.0.0.3");
+}
+
+TEST_F(ServicesTest, OfDeadPodsThatNoSliceListsOnlyTheLatestAreRemembered) {
+  start();
+  for (int i = 0; i < 2000; ++i) {
+    const std::string address = fmt::format("10.1.{}.{}", i / 250, i % 250);
+    pods.upsert("u-" + address, local(address));
+    loop.poll();
+    pods.erase("u-" + address);
+    loop.poll();
+  }
+  declare("web", 10, {"10.1.0.1", "10.1.7.240"});
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.1.0.1");
+}
+
+TEST_F(ServicesTest, UnsupportedPortsAreCountedOnce) {
+  auto web = service("web");
+  web.ports.push_back({"sctp", 80, Protocol::kSctp, std::uint16_t{8080}, 0});
+  services.upsert("default/web", web);
+  start();
+  list("web", {"10.0.0.1"});
+  loop.poll();
+  EXPECT_EQ(balancer.entries.size(), 1U);
+  EXPECT_NE(metrics_text().find("fairlead_service_unsupported_ports_total 1\n"), std::string::npos);
+}
+
+TEST_F(ServicesTest, AnAuditRepairsWhatDiffers) {
+  audit_period = 1ms;
+  declare("web", 10, {"10.0.0.1"});
+  declare("db", 11, {"10.0.0.2"});
+  start();
+  balancer.entries.erase(kWeb);
+  balancer.differing = {kWeb};
+  while (balancer.calls.empty()) loop.poll();
+  EXPECT_EQ(balancer.calls, std::vector<std::string>{std::string("apply ") + kWeb});
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1");
+}
+
+TEST_F(ServicesTest, MetricsAndHealthFollowThePasses) {
+  declare("web", 10, {"10.0.0.1", "10.0.0.2"});
+  start();
+  clock.advance(10s);
+  list("web", {"10.0.0.1"});
+  loop.poll();
+  const std::string text = metrics_text();
+  for (const char* line :
+       {"kubeproxy_sync_proxy_rules_service_changes_total 1\n", "kubeproxy_sync_proxy_rules_endpoint_changes_total 2\n",
+        "fairlead_services 1\n", "fairlead_service_backends 1\n", "fairlead_service_failing 0\n",
+        "kubeproxy_sync_proxy_rules_duration_seconds_count"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+  auto health = domain->health();
+  EXPECT_EQ(health.last_updated, clock.wall());
+  EXPECT_FALSE(health.pending_since);
+  const WallTime since = clock.wall();
+  balancer.full = {kWeb};
+  list("web", {});
+  loop.poll();
+  clock.advance(10s);
+  health = domain->health();
+  EXPECT_FALSE(health.synced);
+  EXPECT_EQ(health.pending_since, since);
+}
+
+struct ManifestsTest : ServicesTest {
+  std::filesystem::path dir = testing::TempDir() + "fairlead-services-" + std::to_string(::getpid());
+  std::string path = dir / "cluster-ips.json";
+  ManifestsTest() {
+    std::filesystem::remove_all(dir);
+    std::filesystem::create_directories(dir);
+    addresses = ClusterIpAllocator::open(parse_cidr_list("10.96.0.0/24").value(), path).value();
+  }
+  ~ManifestsTest() override { std::filesystem::remove_all(dir); }
+  IpAddress address_of(const std::string& name) {
+    return balancer.entries.at("default/" + name + ":80/TCP/4").frontends.at(0).address;
+  }
+};
+
+TEST_F(ManifestsTest, ServicesGetAddressesThatAreRemembered) {
+  services.upsert("default/web", service("web", {}));
+  auto headless = service("headless", {});
+  headless.headless = true;
+  services.upsert("default/headless", headless);
+  list("web", {"10.0.0.1"});
+  start();
+  ASSERT_EQ(balancer.entries.size(), 1U);
+  const Json file = Json::parse(read_file(path).value());
+  EXPECT_EQ(file["clusterIPs"], (Json{{"default/web", {address_of("web").str()}}}));
+  EXPECT_EQ(ask("service.get", {{"name", "web"}}).value()["cluster_ips"], Json::array({address_of("web").str()}));
+  services.erase("default/web");
+  loop.poll();
+  EXPECT_TRUE(Json::parse(read_file(path).value())["clusterIPs"].empty());
+}
+
+TEST_F(ManifestsTest, DeclaredAddressesComeFirst) {
+  // "aaa" would be given this very address, and its turn is before "zzz".
+  const IpAddress wanted = ClusterIpAllocator::open(parse_cidr_list("10.96.0.0/24").value(), path)
+                               ->assign(service("aaa", {}))
+                               .value()
+                               .front();
+  services.upsert("default/aaa", service("aaa", {}));
+  services.upsert("default/zzz", service("zzz", {wanted.str()}));
+  start();
+  EXPECT_EQ(address_of("zzz"), wanted);
+  EXPECT_NE(address_of("aaa"), wanted);
+}
+
+TEST_F(ManifestsTest, AConflictFailsOneServiceUntilItIsResolved) {
+  services.upsert("default/first", service("first", {"10.96.0.10"}));
+  services.upsert("default/second", service("second", {"10.96.0.10"}));
+  start();
+  EXPECT_EQ(address_of("first"), ip("10.96.0.10"));
+  EXPECT_EQ(balancer.backends("default/second:80/TCP/4"), "-");
+  EXPECT_NE(ask("services.sync").value()["failing"]["default/second"].get<std::string>().find("default/first"),
+            std::string::npos);
+  EXPECT_FALSE(ask("services.sync").value()["synced"]);
+  services.erase("default/first");
+  loop.poll();  // at once, not by back-off
+  EXPECT_EQ(address_of("second"), ip("10.96.0.10"));
+}
+
+TEST_F(ManifestsTest, WhatWasInForceFollowsItsEndpointsWhileTheDeclaredAddressConflicts) {
+  services.upsert("default/first", service("first", {"10.96.0.10"}));
+  services.upsert("default/web", service("web", {"10.96.0.11"}));
+  list("web", {"10.0.0.1", "10.0.0.2"});
+  start();
+  services.upsert("default/web", service("web", {"10.96.0.10"}));
+  list("web", {"10.0.0.2"});
+  loop.poll();
+  EXPECT_EQ(address_of("web"), ip("10.96.0.11"));
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2");
+}
+
+TEST_F(ManifestsTest, AFileThatCannotBeWrittenIsAFailureOfItsOwn) {
+  std::filesystem::remove_all(dir);
+  services.upsert("default/web", service("web", {}));
+  start();
+  EXPECT_EQ(balancer.entries.size(), 1U);
+  EXPECT_TRUE(ask("services.sync").value()["failing"].contains("cluster-ips-file"));
+  std::filesystem::create_directories(dir);
+  while (!domain->health().synced) loop.poll();  // by back-off
+  EXPECT_TRUE(std::filesystem::exists(path));
+}
+
+TEST_F(ServicesTest, AnswersQuestions) {
+  auto web = service("web");
+  web.affinity_timeout_s = 600;
+  services.upsert("default/web", web);
+  auto other = service("other", {"10.96.0.12"});
+  other.id.ns = "kube-system";
+  services.upsert("kube-system/other", other);
+  list("web", {"10.0.0.1", "10.0.0.2"});
+  auto leaving = local("10.0.0.2");
+  leaving.terminating = true;
+  pods.upsert("u-10.0.0.2", leaving);
+  start();
+
+  const Json port{{"name", ""}, {"port", 80}, {"protocol", "TCP"}, {"target_port", 8080}, {"node_port", 0}};
+  Json want{{"namespace", "default"}, {"name", "web"},   {"type", "ClusterIP"},
+            {"headless", false},      {"error", ""},     {"cluster_ips", Json::array({"10.96.0.10"})},
+            {"backends", 1},          {"ports", {port}}, {"affinity_timeout_seconds", 600}};
+  EXPECT_EQ(ask("service.list", {{"namespace", "default"}}).value(), Json::array({want}));
+  EXPECT_EQ(ask("service.list").value().size(), 2U);
+
+  Json backends = Json::array({{{"address", "10.0.0.1"},
+                                {"port", 8080},
+                                {"ready", true},
+                                {"serving", true},
+                                {"terminating", false},
+                                {"pod_uid", "u-10.0.0.1"},
+                                {"state", "active"}},
+                               {{"address", "10.0.0.2"},
+                                {"port", 8080},
+                                {"ready", false},
+                                {"serving", true},
+                                {"terminating", true},
+                                {"pod_uid", "u-10.0.0.2"},
+                                {"state", "terminating"}}});
+  want["uid"] = "web-uid";
+  want["selector"] = {{"app", "web"}};
+  want["publish_not_ready"] = false;
+  want["ports"][0]["backends"] = backends;
+  EXPECT_EQ(ask("service.get", {{"name", "web"}}).value(), want);
+
+  for (Json& backend : backends) {
+    backend.update(
+        {{"namespace", "default"}, {"service", "web"}, {"service_port", 80}, {"protocol", "TCP"}, {"port_name", ""}});
+  }
+  EXPECT_EQ(ask("backend.list").value(), backends);
+  EXPECT_EQ(ask("backend.list", {{"name", "other"}}).value(), Json::array());
+
+  const Json sync = ask("services.sync").value();
+  EXPECT_EQ(sync["synced"], true);
+  EXPECT_EQ(sync["missing"], Json::array());
+  EXPECT_EQ(sync["maps"], (Json{{{"map", "services"}, {"used", 2}, {"capacity", 100}}}));
+
+  EXPECT_EQ(ask("service.get", {{"name", "none"}}).error().what, "Service default/none: not found");
+  EXPECT_EQ(ask("service.get").error().code, Code::kInvalid);
+  EXPECT_EQ(ask("service.list", {{"namespace", 5}}).error().code, Code::kInvalid);
+  EXPECT_EQ(ask("service.erase").error().code, Code::kNotFound);
+}
+
+}  // namespace
+}  // namespace fairlead::services
