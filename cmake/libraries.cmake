@@ -8,6 +8,9 @@ set(FAIRLEAD_WARNINGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wcast-align -Wu
 function(fairlead_own_code target)
   target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
   target_compile_options(${target} PRIVATE ${FAIRLEAD_WARNINGS})
+  if(FAIRLEAD_SANITIZE STREQUAL thread)
+    target_compile_options(${target} PRIVATE -Wno-tsan)  # Asio has fences, which ThreadSanitizer does not see
+  endif()
   if(FAIRLEAD_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${FAIRLEAD_SANITIZE} -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=${FAIRLEAD_SANITIZE})
