@@ -114,13 +114,11 @@ std::string encode_local_message(const Json& message) {
   return out += text;
 }
 
-Result<std::optional<Json>> take_local_message(std::string& received) {
+Result<std::optional<Json>> take_local_message(std::string& received, std::size_t limit) {
   if (received.size() < kPrefix) return std::nullopt;
   std::size_t size = 0;
   for (std::size_t i = 0; i < kPrefix; ++i) size = size << 8 | static_cast<unsigned char>(received[i]);
-  if (size > kLocalMessageLimit) {
-    return fail(Code::kInvalid, "message of {} bytes: the limit is {}", size, kLocalMessageLimit);
-  }
+  if (size > limit) return fail(Code::kInvalid, "message of {} bytes: the limit is {}", size, limit);
   if (received.size() - kPrefix < size) return std::nullopt;
   const auto shallow = [](int depth, Json::parse_event_t, Json&) { return depth < kDepthLimit; };
   const auto first = received.begin() + kPrefix;

@@ -28,9 +28,9 @@ Result<Json> local_call(const std::string& socket_path, const std::string& op, c
 
 // Length prefix + text, as it goes over the socket. Bytes that are not UTF-8 are replaced.
 std::string encode_local_message(const Json& message);
-// Takes the first whole message out of what was received so far; nullopt: more has to come. kInvalid: too long, or not
-// JSON; the connection is of no further use.
-Result<std::optional<Json>> take_local_message(std::string& received);
+// Takes the first whole message out of what was received so far; nullopt: more has to come. kInvalid: longer than
+// `limit`, or not JSON; the connection is of no further use.
+Result<std::optional<Json>> take_local_message(std::string& received, std::size_t limit = kLocalMessageLimit);
 
 // An answer as it is sent, and as the asking side reads it.
 Json encode_local_answer(const Result<Json>& result);
