@@ -12,6 +12,8 @@
 #include <sstream>
 #include <utility>
 
+#include "agent/base/result.h"
+
 namespace fairlead::kube::yaml {
 namespace {
 
@@ -60,6 +62,37 @@ std::string join_surrogates(std::string_view text) {
   return joined;
 }
 
+// The text of one document, its "---" line included.
+struct Section {
+  std::string_view text;
+  unsigned lines_before = 0;
+};
+
+// Cuts the text at the lines that begin a document, so that a syntax error ends with its document. What stands before
+// the first of them is a document too, unless it is only comments and directives.
+std::vector<Section> cut(std::string_view text) {
+  std::vector<Section> sections;
+  std::size_t begin = 0;
+  unsigned begin_line = 0;
+  bool content = false;  // in the current section
+  unsigned line = 0;
+  for (std::size_t at = 0; at < text.size(); ++line) {
+    const std::size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    const std::string_view row = text.substr(at, end - at);
+    if (row.starts_with("---") && (row.size() == 3 || row.find_first_of(" \t\r\n", 3) == 3)) {
+      if (content) sections.push_back({text.substr(begin, at - begin), begin_line});
+      begin = at;
+      begin_line = line;
+      content = true;
+    } else if (row.find_first_not_of(" \t\r\n") != row.npos && row.front() != '#' && row.front() != '%') {
+      content = true;
+    }
+    at = end;
+  }
+  if (content) sections.push_back({text.substr(begin), begin_line});
+  return sections;
+}
+
 struct Weight {
   std::size_t nodes = 1;
   std::size_t bytes = 0;
@@ -76,13 +109,16 @@ class Builder final : public YAML::EventHandler {
  public:
   explicit Builder(const Limits& limits) : limits_(limits) {}
 
-  void begin() {
+  // A new document, whose text begins after `lines_before`.
+  void begin(unsigned lines_before) {
+    lines_before_ = lines_before;
     stack_.clear();
     anchors_.clear();
     root_ = Node{};
+    trouble_ = FieldError{};
   }
   Node take() { return std::move(root_); }
-  const std::string& trouble() const { return trouble_; }
+  const FieldError& trouble() const { return trouble_; }
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -109,10 +145,10 @@ class Builder final : public YAML::EventHandler {
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    if (!trouble_.empty()) return;
+    if (!good()) return;
     const auto at = anchors_.find(anchor);
     if (at == anchors_.end()) return refuse(mark, "an alias stands inside its own anchor");
-    if (!spend(mark, at->second.second)) return;
+    if (!spend(line(mark), at->second.second)) return;
     place(Node(at->second.first), YAML::NullAnchor, at->second.second, true);
   }
 
@@ -126,7 +162,7 @@ class Builder final : public YAML::EventHandler {
     open(mark, tag, anchor, Node::Kind::kMap);
   }
   void OnMapEnd() override {
-    if (trouble_.empty()) merge(stack_.back());
+    if (good()) merge(stack_.back());
     close();
   }
 
@@ -140,31 +176,33 @@ class Builder final : public YAML::EventHandler {
     std::vector<Node> merged;  // values of "<<"
   };
 
-  static unsigned line(const YAML::Mark& mark) { return static_cast<unsigned>(mark.line + 1); }
+  unsigned line(const YAML::Mark& mark) const { return lines_before_ + static_cast<unsigned>(mark.line + 1); }
+  bool good() const { return trouble_.reason.empty(); }
 
-  void refuse(const YAML::Mark& mark, const std::string& why) {
-    if (trouble_.empty()) trouble_ = fmt::format("line {}: {}", line(mark), why);
+  void refuse(const YAML::Mark& mark, std::string why) { refuse(line(mark), std::move(why)); }
+  void refuse(unsigned at, std::string why) {
+    if (good()) trouble_ = {"", std::move(why), at};
   }
 
   // Counts what is about to be built.
-  bool spend(const YAML::Mark& mark, const Weight& weight) {
+  bool spend(unsigned at, const Weight& weight) {
     nodes_ += weight.nodes;
     bytes_ += weight.bytes;
     if (nodes_ > limits_.nodes || bytes_ > limits_.bytes) {
-      refuse(mark,
+      refuse(at,
              fmt::format("too large: over {} values or {} bytes with aliases expanded", limits_.nodes, limits_.bytes));
     } else if (stack_.size() + weight.depth > limits_.depth) {
-      refuse(mark, fmt::format("nested deeper than {} levels", limits_.depth));
+      refuse(at, fmt::format("nested deeper than {} levels", limits_.depth));
     }
-    return trouble_.empty();
+    return good();
   }
 
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Node::Kind kind) {
-    if (!trouble_.empty()) return;
+    if (!good()) return;
     if (tag != "?" && tag != "!" && !tag.empty() && tag != "tag:yaml.org,2002:map" && tag != "tag:yaml.org,2002:seq") {
       return refuse(mark, "tag " + tag + " is not supported");
     }
-    if (!spend(mark, Weight{})) return;
+    if (!spend(line(mark), Weight{})) return;
     Frame frame;
     frame.node.kind = kind;
     frame.node.line = line(mark);
@@ -173,7 +211,7 @@ class Builder final : public YAML::EventHandler {
   }
 
   void close() {
-    if (!trouble_.empty()) return;
+    if (!good()) return;
     Frame frame = std::move(stack_.back());
     stack_.pop_back();
     place(std::move(frame.node), frame.anchor, frame.weight, true);
@@ -181,10 +219,8 @@ class Builder final : public YAML::EventHandler {
 
   // Puts a finished node where it belongs: into its parent, or as the document's root.
   void place(Node node, YAML::anchor_t anchor, const Weight& weight, bool spent = false) {
-    if (!trouble_.empty()) return;
-    YAML::Mark mark;
-    mark.line = static_cast<int>(node.line) - 1;
-    if (!spent && !spend(mark, weight)) return;
+    if (!good()) return;
+    if (!spent && !spend(node.line, weight)) return;
     if (anchor != YAML::NullAnchor) anchors_[anchor] = {node, weight};
     if (stack_.empty()) {
       root_ = std::move(node);
@@ -196,10 +232,10 @@ class Builder final : public YAML::EventHandler {
       parent.node.items.push_back(std::move(node));
     } else if (!parent.has_key) {
       if (node.kind != Node::Kind::kScalar)
-        return refuse(mark, "a key must be a string, not " + std::string(kind_name(node)));
+        return refuse(node.line, "a key must be a string, not " + std::string(kind_name(node)));
       const bool merge_key = node.plain && node.text == "<<";
       if (!merge_key && !parent.keys.insert(node.text).second)
-        return refuse(mark, "key \"" + node.text + "\" stands twice");
+        return refuse(node.line, "key \"" + node.text + "\" stands twice");
       parent.node.fields.push_back({std::move(node.text), node.line, {}});
       parent.node.fields.back().value.plain = merge_key;  // remembered until the value is here
       parent.has_key = true;
@@ -225,9 +261,7 @@ class Builder final : public YAML::EventHandler {
         maps.push_back(std::move(source));
       }
       for (Node& map : maps) {
-        YAML::Mark mark;
-        mark.line = static_cast<int>(map.line) - 1;
-        if (map.kind != Node::Kind::kMap) return refuse(mark, "<< takes a map, not " + std::string(kind_name(map)));
+        if (map.kind != Node::Kind::kMap) return refuse(map.line, "<< takes a map, not " + std::string(kind_name(map)));
         for (Field& field : map.fields) {
           if (frame.keys.insert(field.key).second) frame.node.fields.push_back(std::move(field));
         }
@@ -239,7 +273,8 @@ class Builder final : public YAML::EventHandler {
   std::vector<Frame> stack_;
   std::map<YAML::anchor_t, std::pair<Node, Weight>> anchors_;
   Node root_;
-  std::string trouble_;
+  FieldError trouble_;
+  unsigned lines_before_ = 0;
   std::size_t nodes_ = 0;
   std::size_t bytes_ = 0;
 };
@@ -271,34 +306,49 @@ std::string_view kind_name(const Node& node) {
   return is_bool_word(node.text) ? "a bool" : is_number(node.text) ? "a number" : "a string";
 }
 
-Result<std::vector<Document>> parse(std::string_view text, const Limits& limits) {
+std::expected<std::vector<Document>, FieldError> parse(std::string_view text, const Limits& limits) {
   if (text.size() > limits.bytes) {
-    return fail(Code::kExhausted, "too large: {} bytes, the limit is {}", text.size(), limits.bytes);
+    return std::unexpected(FieldError{"", fmt::format("{} bytes, the limit is {}", text.size(), limits.bytes)});
   }
   unsigned line = 1;
   for (std::string_view rest = text; !rest.empty();) {
     const std::size_t length = utf8_length(rest);
-    if (length == 0) return fail(Code::kInvalid, "line {}: not UTF-8", line);
+    if (length == 0) return std::unexpected(FieldError{"", "not UTF-8", line});
     if (rest.front() == '\n') ++line;
     rest.remove_prefix(length);
   }
-  const bool json = text.find("\\ud") != text.npos || text.find("\\uD") != text.npos;
-  std::istringstream input(json ? join_surrogates(text) : std::string(text));
   std::vector<Document> documents;
   Builder builder(limits);
-  try {
-    YAML::Parser parser(input);
-    for (unsigned index = 1;; ++index) {
-      builder.begin();
-      if (!parser.HandleNextDocument(builder)) break;
-      if (!builder.trouble().empty()) return fail(Code::kInvalid, "{}", builder.trouble());
-      Node root = builder.take();
-      if (root.kind != Node::Kind::kNull) documents.push_back({index, std::move(root)});
+  unsigned index = 0;
+  for (const Section& section : cut(text)) {
+    const bool escapes = section.text.find("\\ud") != text.npos || section.text.find("\\uD") != text.npos;
+    std::istringstream input(escapes ? join_surrogates(section.text) : std::string(section.text));
+    try {
+      YAML::Parser parser(input);
+      for (;;) {
+        builder.begin(section.lines_before);
+        if (!parser.HandleNextDocument(builder)) break;
+        Document document{++index, builder.take(), builder.trouble()};
+        const bool good = document.trouble.reason.empty();
+        if (!good || document.root.kind != Node::Kind::kNull) documents.push_back(std::move(document));
+      }
+    } catch (const YAML::Exception& error) {
+      const unsigned at = section.lines_before + static_cast<unsigned>(error.mark.line + 1);
+      documents.push_back({++index, {}, {"", error.msg, at}});
     }
-  } catch (const YAML::Exception& error) {
-    return fail(Code::kInvalid, "line {}: {}", error.mark.line + 1, error.msg);
   }
   return documents;
+}
+
+std::expected<Node, FieldError> parse_one(std::string_view text, const Limits& limits) {
+  auto documents = parse(text, limits);
+  if (!documents) return std::unexpected(std::move(documents).error());
+  if (documents->size() != 1) {
+    return std::unexpected(FieldError{"", fmt::format("expected one document, got {}", documents->size())});
+  }
+  Document& only = documents->front();
+  if (!only.trouble.reason.empty()) return std::unexpected(std::move(only.trouble));
+  return std::move(only.root);
 }
 
 unsigned line_of(const Node& root, std::string_view path) {

@@ -4,11 +4,12 @@
 #pragma once
 
 #include <cstddef>
+#include <expected>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "agent/kube/codec/field_error.h"
 
 namespace fairlead::kube::yaml {
 
@@ -45,10 +46,15 @@ struct Limits {
 struct Document {
   unsigned index = 0;  // from 1, empty documents counted
   Node root;
+  FieldError trouble;  // why it cannot be read; empty reason: it can. `root` is of no use then
 };
 
-// The text's documents, without the empty ones. An error names "line N".
-Result<std::vector<Document>> parse(std::string_view text, const Limits& limits = {});
+// The text's documents, without the empty ones. A bad document does not touch the others; an error is one of the whole
+// text: too large, or not UTF-8.
+std::expected<std::vector<Document>, FieldError> parse(std::string_view text, const Limits& limits = {});
+
+// The text's only document.
+std::expected<Node, FieldError> parse_one(std::string_view text, const Limits& limits = {});
 
 // The line of the field that `path` ("spec.containers[0].image") names, or of the nearest one around it.
 unsigned line_of(const Node& root, std::string_view path);

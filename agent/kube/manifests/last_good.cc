@@ -42,19 +42,18 @@ std::map<std::string, std::vector<ManifestObject>> LastGood::load(const Manifest
       skip(text.error().message());
       continue;
     }
-    const auto documents = yaml::parse(*text, kLimits);
-    if (!documents || documents->size() != 1) {
-      skip(documents ? "not one JSON object" : documents.error().what);
+    const auto root = yaml::parse_one(*text, kLimits);
+    if (!root) {
+      skip(root.error().reason);
       continue;
     }
-    const yaml::Node& root = documents->front().root;
-    const yaml::Node* objects = root.get("objects");
-    const std::string path(root.text_of("path"));
-    if (root.text_of("version") != kVersion || path.empty() || objects == nullptr) {
+    const yaml::Node* objects = root->get("objects");
+    const std::string path(root->text_of("path"));
+    if (root->text_of("version") != kVersion || path.empty() || objects == nullptr) {
       skip("not of version 1");
       continue;
     }
-    if (root.text_of("directory") != manifests_) continue;
+    if (root->text_of("directory") != manifests_) continue;
     ManifestContent content;
     for (const yaml::Node& node : objects->items) reader.read_object(node, {}, manifests_ + "/" + path, content);
     for (const ManifestRefusal& refusal : content.refusals) skip(path + ": " + refusal.errors.front().str());

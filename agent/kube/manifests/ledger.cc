@@ -43,6 +43,9 @@ void Ledger::update(const std::string& path, ManifestContent content) {
     const std::string key = old.place.key();
     if (good.contains(key) || !(nameless || bad.contains(key))) continue;
     old.kept = true;
+    old.place.document = 0;
+    old.place.line = 0;
+    old.place.item.reset();
     content.objects.push_back(std::move(old));
   }
   file = {std::move(content.objects), std::move(content.refusals)};

@@ -198,15 +198,20 @@ void ManifestReader::read_object(const yaml::Node& node, ManifestPlace place, co
 
 ManifestContent ManifestReader::read(std::string_view text, const std::string& source) const {
   ManifestContent content;
-  const auto documents = yaml::parse(text);
+  auto documents = yaml::parse(text);
   if (!documents) {
     content.whole = false;
-    content.refusals.push_back({{}, {{"", documents.error().what}}});
+    content.refusals.push_back({{}, {std::move(documents).error()}});
     return content;
   }
   for (const yaml::Document& document : *documents) {
-    ManifestPlace place{
-        .document = document.index, .item = {}, .line = document.root.line, .kind = {}, .ns = {}, .name = {}};
+    ManifestPlace place;
+    place.document = document.index;
+    place.line = document.root.line;
+    if (!document.trouble.reason.empty()) {
+      content.refusals.push_back({place, {document.trouble}});
+      continue;
+    }
     const yaml::Node* items = document.root.get("items");
     if (document.root.text_of("kind") != "List" || document.root.text_of("apiVersion") != "v1" || items == nullptr) {
       read_object(document.root, place, source, content);

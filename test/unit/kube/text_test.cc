@@ -16,20 +16,19 @@ namespace {
 template <class T>
 T read(std::string_view text) {
   T message;
-  auto documents = yaml::parse(text);
-  EXPECT_TRUE(documents) << documents.error().what;
-  for (const FieldError& error : read_message(documents->at(0).root, message)) ADD_FAILURE() << locate("text", error);
+  const auto root = yaml::parse_one(text);
+  EXPECT_TRUE(root) << root.error().reason;
+  for (const FieldError& error : read_message(*root, message)) ADD_FAILURE() << locate("text", error);
   return message;
 }
 
 template <class T>
 std::vector<std::string> refusals(std::string_view text) {
   T message;
-  auto documents = yaml::parse(text);
-  EXPECT_TRUE(documents) << documents.error().what;
+  const auto root = yaml::parse_one(text);
+  EXPECT_TRUE(root) << root.error().reason;
   std::vector<std::string> errors;
-  for (const FieldError& error : read_message(documents->at(0).root, message))
-    errors.push_back(locate("f.yaml", error));
+  for (const FieldError& error : read_message(*root, message)) errors.push_back(locate("f.yaml", error));
   return errors;
 }
 

@@ -3,23 +3,25 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/base/result.h"
+
 namespace fairlead::kube::yaml {
 namespace {
 
 Node one(std::string_view text) {
-  auto documents = parse(text);
-  EXPECT_TRUE(documents) << documents.error().what;
-  return documents && documents->size() == 1 ? std::move(documents->front().root) : Node{};
+  auto root = parse_one(text);
+  EXPECT_TRUE(root) << root.error().reason;
+  return root ? std::move(*root) : Node{};
 }
 
 std::string refusal(std::string_view text, const Limits& limits = {}) {
-  const auto documents = parse(text, limits);
-  return documents ? "accepted" : documents.error().what;
+  const auto root = parse_one(text, limits);
+  return root ? "accepted" : locate("f", root.error());
 }
 
 TEST(Yaml, ReadsDocumentsWithIndexAndLines) {
   const auto documents = parse("a: 1\n---\n# nothing here\n---\n- x\n- {b: \"2\"}\n");
-  ASSERT_TRUE(documents) << documents.error().what;
+  ASSERT_TRUE(documents) << documents.error().reason;
   ASSERT_EQ(documents->size(), 2U);
   EXPECT_EQ((*documents)[0].index, 1U);
   EXPECT_EQ((*documents)[1].index, 3U);
@@ -29,6 +31,20 @@ TEST(Yaml, ReadsDocumentsWithIndexAndLines) {
   EXPECT_TRUE((*documents)[0].root.get("a")->plain);
   EXPECT_EQ(parse("")->size(), 0U);
   EXPECT_EQ(parse("# only a comment\n")->size(), 0U);
+}
+
+TEST(Yaml, ABadDocumentLeavesTheOthersAlone) {
+  const auto documents =
+      parse("%YAML 1.2\n# head\n---\na: 1\n--- # bad\nb: [\n---\nc: |\n  ---\n---x: 1\n---\n- d\n...\n- e\n");
+  ASSERT_TRUE(documents);
+  ASSERT_EQ(documents->size(), 5U);
+  EXPECT_EQ((*documents)[0].root.text_of("a"), "1");
+  EXPECT_EQ((*documents)[1].index, 2U);
+  EXPECT_EQ((*documents)[1].trouble.line, 7U) << (*documents)[1].trouble.reason;
+  EXPECT_EQ((*documents)[2].root.text_of("c"), "---\n");
+  EXPECT_EQ((*documents)[2].root.text_of("---x"), "1");
+  EXPECT_EQ((*documents)[3].root.items[0].line, 12U);
+  EXPECT_EQ((*documents)[4].index, 5U);
 }
 
 TEST(Yaml, LineOfFollowsAPathAsFarAsItGoes) {
@@ -70,7 +86,7 @@ TEST(Yaml, RefusesBombsCyclesAndExcess) {
   for (int i = 0; i < 20; ++i) fat += "*a,";
   EXPECT_NE(refusal(fat + "]\n").find("too large"), std::string::npos);
   EXPECT_NE(refusal("a: &a [1, *a]\n").find("inside its own anchor"), std::string::npos);
-  EXPECT_NE(refusal("a: &a\n  b: {c: *a}\n").find("line 2"), std::string::npos);
+  EXPECT_NE(refusal("a: &a\n  b: {c: *a}\n").find("f:2"), std::string::npos);
   EXPECT_NE(refusal(std::string(65, '[') + std::string(65, ']')).find("nested deeper than 64"), std::string::npos);
   EXPECT_NE(refusal(std::string(100'000, '[')), "accepted");
   EXPECT_NE(refusal(std::string(100'000, '{')), "accepted");
@@ -82,16 +98,16 @@ TEST(Yaml, RefusesBombsCyclesAndExcess) {
 
 TEST(Yaml, RefusesWithALine) {
   const std::pair<const char*, const char*> kCases[] = {
-      {"a: 1\na: 2\n", "line 2: key \"a\" stands twice"},
-      {"a: 1\nb: [1\n", "line 3"},
-      {"a: 1\n b: 2\n", "line 2"},
+      {"a: 1\na: 2\n", "f:2: key \"a\" stands twice"},
+      {"a: 1\nb: [1\n", "f:3"},
+      {"a: 1\n b: 2\n", "f:2"},
       {"a: !!binary eA==\n", "tag"},
       {"a: !mine 1\n", "tag"},
-      {"a: b\nc: *nope\n", "line 2"},
+      {"a: b\nc: *nope\n", "f:2"},
       {"? [1, 2]\n: x\n", "a key must be a string"},
       {"a: 1\n<<: 3\n", "<< takes a map"},
-      {"a: \xff\xfe\n", "line 1: not UTF-8"},
-      {"a: b\nc: \xed\xa0\x80\n", "line 2: not UTF-8"},
+      {"a: \xff\xfe\n", "f:1: not UTF-8"},
+      {"a: b\nc: \xed\xa0\x80\n", "f:2: not UTF-8"},
   };
   for (const auto& [text, why] : kCases) EXPECT_NE(refusal(text).find(why), std::string::npos) << text << refusal(text);
 }
