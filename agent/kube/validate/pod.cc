@@ -14,13 +14,17 @@ namespace {
 
 using Volumes = std::map<std::string, const k8s::VolumeSource*>;
 
-void check_relative(Checker& check, const std::string& field, const std::string& path) {
-  if (path.starts_with('/')) check.invalid(field, path, "must be a relative path");
+void check_no_backsteps(Checker& check, const std::string& field, const std::string& path) {
   for (std::string_view rest = path; !rest.empty();) {
     const std::string_view part = rest.substr(0, rest.find('/'));
     if (part == "..") return check.invalid(field, path, "must not contain '..'");
     rest.remove_prefix(std::min(rest.size(), part.size() + 1));
   }
+}
+
+void check_relative(Checker& check, const std::string& field, const std::string& path) {
+  if (path.starts_with('/')) check.invalid(field, path, "must be a relative path");
+  check_no_backsteps(check, field, path);
 }
 
 void check_items(Checker& check, const std::string& path, const auto& source) {
@@ -52,8 +56,7 @@ Volumes check_volumes(Checker& check, const k8s::PodSpec& spec) {
     source.GetReflection()->ListFields(source, &set);
     if (set.size() > 1) check.forbidden(path, "may not specify more than 1 volume type");
     if (source.has_hostpath()) {
-      check_relative(check, path + ".hostPath.path",
-                     source.hostpath().path().substr(source.hostpath().path().starts_with('/') ? 1 : 0));
+      check_no_backsteps(check, path + ".hostPath.path", source.hostpath().path());
       if (source.hostpath().path().empty()) check.required(path + ".hostPath.path");
       check.one_of(
           path + ".hostPath.type", source.hostpath().type(),

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/decode.h"
+
+#include <k8s/config.pb.h>
+#include <k8s/endpointslice.pb.h>
+#include <k8s/pod.pb.h>
+#include <k8s/service.pb.h>
+
+#include <memory>
+
+#include "agent/kube/project.h"
+
+namespace fairlead::kube {
+namespace {
+
+Result<> parse(google::protobuf::MessageLite& into, std::string_view bytes) {
+  if (into.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return {};
+  return fail(Code::kInvalid, "{} bytes that are no {}", bytes.size(), into.GetTypeName());
+}
+
+// "Service default/web: " in front of what is wrong with it.
+template <class Row>
+Result<Keyed<Row>> keyed(Result<Row> row, std::string_view kind, const k8s::ObjectMeta& meta) {
+  if (!row) return fail_with(std::move(row).error(), fmt::format("{} {}/{}", kind, meta.namespace_(), meta.name()));
+  std::string key = row->id.key();
+  return Keyed<Row>(std::move(key), std::move(*row));
+}
+
+}  // namespace
+
+Result<Keyed<model::Service>> decode_service(std::string_view bytes) {
+  k8s::Service service;
+  FL_TRY(parse(service, bytes));
+  return keyed(project_service(service), "Service", service.metadata());
+}
+
+Result<Keyed<model::EndpointSlice>> decode_endpoint_slice(std::string_view bytes) {
+  k8s::EndpointSlice slice;
+  FL_TRY(parse(slice, bytes));
+  return keyed(project_endpoint_slice(slice), "EndpointSlice", slice.metadata());
+}
+
+Result<Keyed<model::Pod>> decode_pod(std::string_view bytes) {
+  auto pod = std::make_shared<k8s::Pod>();
+  FL_TRY(parse(*pod, bytes));
+  model::Pod row = project_pod(std::move(pod), "api");
+  std::string key = row.id.uid;
+  return Keyed<model::Pod>(std::move(key), std::move(row));
+}
+
+Result<Keyed<model::ConfigData>> decode_config_map(std::string_view bytes) {
+  k8s::ConfigMap config;
+  FL_TRY(parse(config, bytes));
+  return keyed(Result<model::ConfigData>(project_config_map(config)), "ConfigMap", config.metadata());
+}
+
+Result<Keyed<model::ConfigData>> decode_secret(std::string_view bytes) {
+  k8s::Secret secret;
+  FL_TRY(parse(secret, bytes));
+  return keyed(Result<model::ConfigData>(project_secret(secret)), "Secret", secret.metadata());
+}
+
+}  // namespace fairlead::kube

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Wire bytes of one object → its table's key and row: what a reflector decodes with. Errors name the kind and the
+// field.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "agent/base/result.h"
+#include "agent/model/rows.h"
+
+namespace fairlead::kube {
+
+template <class Row>
+using Keyed = std::pair<std::string, Row>;
+
+Result<Keyed<model::Service>> decode_service(std::string_view bytes);
+Result<Keyed<model::EndpointSlice>> decode_endpoint_slice(std::string_view bytes);
+Result<Keyed<model::Pod>> decode_pod(std::string_view bytes);  // keyed by uid; source "api"
+Result<Keyed<model::ConfigData>> decode_config_map(std::string_view bytes);
+Result<Keyed<model::ConfigData>> decode_secret(std::string_view bytes);
+
+}  // namespace fairlead::kube
