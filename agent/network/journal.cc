@@ -24,7 +24,8 @@ Result<JournalState> decode(const Json& json) {
     FL_LET(Attachment attachment, from_json(entry));
     state.attachments.push_back(std::move(attachment));
   }
-  for (const auto& [text, since] : json.value("resting", Json::object()).items()) {
+  const Json resting = json.value("resting", Json::object());
+  for (const auto& [text, since] : resting.items()) {
     FL_LET(const IpAddress address, IpAddress::parse(text));
     if (!since.is_number_integer()) return fail(Code::kInvalid, "resting.{}: want seconds", text);
     state.resting[address] = WallTime(std::chrono::seconds(since.get<std::int64_t>()));

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "test/netns/pod_network_fixture.h"
+
+#include <arpa/inet.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "test/kit/process.h"
+
+namespace fairlead::network {
+namespace {
+
+constexpr std::uint16_t kPort = 8080;
+constexpr std::size_t kMessage = 5;
+
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+};
+
+Address address_of(const IpAddress& ip, std::uint16_t port) {
+  Address out;
+  if (ip.is_v4()) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(out.storage);
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    std::memcpy(&v4.sin_addr, ip.bytes().data(), 4);
+    out.size = sizeof(v4);
+  } else {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(out.storage);
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    std::memcpy(&v6.sin6_addr, ip.bytes().data(), 16);
+    out.size = sizeof(v6);
+  }
+  return out;
+}
+
+IpAddress ip_of(const sockaddr_storage& storage) {
+  std::array<std::uint8_t, 4> v4{};
+  std::array<std::uint8_t, 16> v6{};
+  if (storage.ss_family == AF_INET) {
+    std::memcpy(v4.data(), &reinterpret_cast<const sockaddr_in&>(storage).sin_addr, 4);
+    return IpAddress::from_v4(v4);
+  }
+  std::memcpy(v6.data(), &reinterpret_cast<const sockaddr_in6&>(storage).sin6_addr, 16);
+  return IpAddress::from_v6(v6);
+}
+
+// A socket of a namespace, which gives up after 2 s.
+UniqueFd socket_in(const testkit::PodNetns* where, int family, int type) {
+  UniqueFd fd;
+  const auto open = [&] { fd = UniqueFd(socket(family, type | SOCK_CLOEXEC, 0)); };
+  if (where == nullptr) {
+    open();
+  } else {
+    where->run(open);
+  }
+  const timeval timeout{2, 0};
+  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+  const int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  return fd;
+}
+
+int kernel_family(const IpAddress& ip) {
+  return ip.is_v4() ? AF_INET : AF_INET6;
+}
+
+bool pass(int from, int to) {
+  char buffer[kMessage];
+  return send(from, "hello", kMessage, MSG_NOSIGNAL) == kMessage && recv(to, buffer, kMessage, MSG_WAITALL) == kMessage;
+}
+
+}  // namespace
+
+PluginServer::PluginServer(const std::string& run_dir, Caller<Inspect, Json> caller)
+    : caller_(std::move(caller)),
+      path_(run_dir + "/agent.sock"),
+      listener_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  unlink(path_.c_str());
+  EXPECT_EQ(bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(listen(listener_.get(), 64), 0);
+  thread_ = std::jthread([this] { serve(); });
+}
+
+PluginServer::~PluginServer() {
+  shutdown(listener_.get(), SHUT_RDWR);  // ends accept()
+  thread_.join();
+  unlink(path_.c_str());
+}
+
+void PluginServer::serve() {
+  while (true) {
+    UniqueFd connection(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!connection) return;
+    std::string received;
+    char buffer[4096];
+    while (true) {
+      const ssize_t size = read(connection.get(), buffer, sizeof(buffer));
+      if (size <= 0) break;
+      received.append(buffer, static_cast<std::size_t>(size));
+      const auto message = take_local_message(received);
+      if (!message || !*message) continue;
+      const auto result = caller_.call_sync({(**message)["op"], (**message)["args"]}, std::chrono::seconds(10));
+      const Json answer =
+          result ? Json{{"ok", true}, {"result", *result}}
+                 : Json{{"ok", false},
+                        {"error", {{"code", to_string(result.error().code)}, {"message", result.error().message()}}}};
+      const std::string text = encode_local_message(answer);
+      EXPECT_EQ(write(connection.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+      break;
+    }
+  }
+}
+
+Node::Node(const std::string& cidrs, FakeSocketClients& sockets) {
+  programs = datapath::BpfPodPrograms::load(testkit::bpf_root()).value();
+  watched = std::make_unique<WatchedPrograms>(*programs);
+  auto [caller, responder] = make_request<Inspect, Json>();
+  caller_ = caller;
+  NetworkConfig config{.pod_cidrs = parse_cidr_list(cidrs).value(),
+                       .node_ips = parse_ip_list("10.0.0.1,fd00:ffff::1").value(),
+                       .state_dir = testkit::folder()};
+  network_ = std::make_unique<Network>(loop_, clock,
+                                       Network::Deps{config, *watched, sockets, std::move(responder), registry_});
+  started = network_->start();
+  thread_ = std::jthread([this] { loop_.run(); });
+  server_ = std::make_unique<PluginServer>(testkit::folder(), caller_);
+}
+
+Node::~Node() {
+  server_.reset();
+  loop_.stop();
+  thread_.join();
+}
+
+Result<Json> Node::ask(const std::string& op, const Json& args) {
+  return caller_.call_sync({op, args}, std::chrono::seconds(10));
+}
+
+std::uint64_t Node::packets(const std::string& verdict) {
+  const auto counters = programs->counters().value();
+  for (const datapath::VerdictCount& counter : counters) {
+    if (counter.reason == verdict) return counter.packets;
+  }
+  ADD_FAILURE() << "no counter " << verdict;
+  return 0;
+}
+
+PluginResult run_plugin(const std::string& command, const std::string& container, const std::string& netns,
+                        const std::string& configuration) {
+  const std::string stdin_path = fmt::format("{}/{}-{}.stdin", testkit::folder(), command, container);
+  std::ofstream(stdin_path) << (configuration.empty() ? Json{{"cniVersion", "1.0.0"},
+                                                             {"name", "fairlead"},
+                                                             {"type", "fairlead-cni"},
+                                                             {"runDir", testkit::folder()}}
+                                                            .dump()
+                                                      : configuration);
+  const auto result = testkit::run_command(
+      fmt::format("CNI_COMMAND={} CNI_CONTAINERID={} CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/ "
+                  "CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod-{};K8S_POD_UID=uid' {} <{}",
+                  command, container, netns, container, FAIRLEAD_CNI, stdin_path));
+  return {result.code, Json::parse(result.output, nullptr, false)};
+}
+
+bool Connection::works() const {
+  return pass(client.get(), server.get()) && pass(server.get(), client.get());
+}
+
+std::optional<Connection> connect_tcp(const testkit::PodNetns* from, const testkit::PodNetns* to,
+                                      const IpAddress& address) {
+  const UniqueFd listener = socket_in(to, kernel_family(address), SOCK_STREAM);
+  Address target = address_of(address, kPort);
+  EXPECT_EQ(bind(listener.get(), target.get(), target.size), 0);
+  EXPECT_EQ(listen(listener.get(), 8), 0);
+  Connection connection;
+  connection.client = socket_in(from, kernel_family(address), SOCK_STREAM);
+  if (connect(connection.client.get(), target.get(), target.size) != 0) return std::nullopt;
+  Address peer;
+  peer.size = sizeof(peer.storage);
+  connection.server = UniqueFd(accept(listener.get(), peer.get(), &peer.size));
+  connection.client_seen = ip_of(peer.storage);
+  return connection.works() ? std::optional(std::move(connection)) : std::nullopt;
+}
+
+bool exchange_udp(const testkit::PodNetns* from, const testkit::PodNetns* to, const IpAddress& address) {
+  const UniqueFd server = socket_in(to, kernel_family(address), SOCK_DGRAM);
+  const UniqueFd client = socket_in(from, kernel_family(address), SOCK_DGRAM);
+  Address target = address_of(address, kPort);
+  EXPECT_EQ(bind(server.get(), target.get(), target.size), 0);
+  if (connect(client.get(), target.get(), target.size) != 0 || send(client.get(), "hello", kMessage, 0) != kMessage) {
+    return false;
+  }
+  char buffer[16];
+  Address peer;
+  peer.size = sizeof(peer.storage);
+  if (recvfrom(server.get(), buffer, sizeof(buffer), 0, peer.get(), &peer.size) != kMessage) return false;
+  return sendto(server.get(), buffer, kMessage, 0, peer.get(), peer.size) == kMessage &&
+         recv(client.get(), buffer, sizeof(buffer), 0) == kMessage;
+}
+
+void send_frame(const testkit::PodNetns& from, const std::vector<std::uint8_t>& frame) {
+  from.run([&] {
+    const UniqueFd fd(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+    sockaddr_ll address{};
+    address.sll_family = AF_PACKET;
+    address.sll_ifindex = static_cast<int>(if_nametoindex("eth0"));
+    EXPECT_EQ(
+        sendto(fd.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&address), sizeof(address)),
+        static_cast<ssize_t>(frame.size()));
+  });
+}
+
+}  // namespace fairlead::network

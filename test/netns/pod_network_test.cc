@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pod network of one node: the real plugin, real devices and programs, real traffic.
+#include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <fstream>
+#include <set>
+
+#include "agent/netlink/netns.h"
+#include "test/kit/packet.h"
+#include "test/kit/process.h"
+#include "test/netns/pod_network_fixture.h"
+
+namespace fairlead::network {
+namespace {
+
+using testing::HasSubstr;
+using testkit::eventually;
+using testkit::PodNetns;
+
+constexpr const char* kDual = "10.1.0.0/24,fd00:1::/64";
+
+IpAddress ip(const std::string& text) {
+  return IpAddress::parse(text).value();
+}
+
+// A pod's namespace and what ADD gave it.
+struct Pod {
+  std::string container;
+  PodNetns netns;
+  std::vector<IpAddress> addresses;
+};
+
+class PodNetwork : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    const auto entered = testkit::enter_node_namespace("pod-network");
+    ASSERT_TRUE(entered) << entered.error().message();
+    auto socket = netlink::Socket::open().value();
+    const std::uint32_t loopback = socket.find_link("lo").value().ifindex;
+    ASSERT_TRUE(socket.add_address(loopback, ip("10.0.0.1")));
+    ASSERT_TRUE(socket.add_address(loopback, ip("fd00:ffff::1")));
+  }
+
+  void SetUp() override { restart(); }
+
+  // Each test leaves an empty node.
+  void TearDown() override {
+    const Json left = node_->ask("endpoint.list", {}).value();
+    for (const Json& endpoint : left) {
+      EXPECT_TRUE(node_->ask("cni.del", endpoint));
+    }
+    EXPECT_TRUE(eventually([&] { return our_devices().empty(); }));
+    EXPECT_TRUE(node_->programs->endpoints().empty());
+    EXPECT_EQ(sockets_.clients.size(), 1U);  // the node itself
+    node_.reset();
+    std::filesystem::remove(testkit::folder() + "/ipam.json");
+  }
+
+  void restart(const std::string& cidrs = kDual) {
+    node_.reset();
+    node_ = std::make_unique<Node>(cidrs, sockets_);
+    ASSERT_TRUE(node_->started) << node_->started.error().message();
+  }
+
+  static std::vector<std::string> our_devices() {
+    std::vector<std::string> names;
+    auto socket = netlink::Socket::open().value();
+    const std::vector<netlink::Link> links = socket.links().value();
+    for (const netlink::Link& link : links) {
+      if (link.name.starts_with("fl") && link.name != "fl-foreign") names.push_back(link.name);
+    }
+    return names;
+  }
+
+  // A pod by the plugin; fails the test where ADD does.
+  static Pod add_pod(const std::string& container) {
+    Pod pod{container, PodNetns::make(container).value(), {}};
+    const PluginResult added = run_plugin("ADD", container, pod.netns.path());
+    EXPECT_EQ(added.exit_code, 0) << added.output;
+    for (const Json& address : added.output.value("ips", Json::array())) {
+      pod.addresses.push_back(Cidr::parse(address["address"].get<std::string>()).value().base());
+    }
+    return pod;
+  }
+
+  static testkit::Ethernet ethernet_of(const std::string& container) {
+    const Attachment attachment{.container = container, .ifname = "eth0"};
+    return {host_mac(attachment), pod_mac(attachment)};
+  }
+
+  FakeSocketClients sockets_;
+  std::unique_ptr<Node> node_;
+};
+
+TEST_F(PodNetwork, AddAnswersWithWhatThePodGot) {
+  const PodNetns netns = PodNetns::make("a").value();
+  const PluginResult added = run_plugin("ADD", "a", netns.path());
+  ASSERT_EQ(added.exit_code, 0) << added.output;
+  const Attachment attachment{.container = "a", .ifname = "eth0"};
+  EXPECT_EQ(added.output,
+            (Json{{"cniVersion", "1.0.0"},
+                  {"interfaces",
+                   {{{"name", device_name(attachment)}, {"mac", to_string(host_mac(attachment))}},
+                    {{"name", "eth0"}, {"mac", to_string(pod_mac(attachment))}, {"sandbox", netns.path()}}}},
+                  {"ips",
+                   {{{"address", "10.1.0.2/32"}, {"gateway", "169.254.1.1"}, {"interface", 1}},
+                    {{"address", "fd00:1::2/128"}, {"gateway", "fe80::1"}, {"interface", 1}}}},
+                  {"routes", {{{"dst", "0.0.0.0/0"}, {"gw", "169.254.1.1"}}, {{"dst", "::/0"}, {"gw", "fe80::1"}}}},
+                  {"dns", Json::object()}}));
+  const std::uint64_t cookie = netlink::open_netns(netns.path()).value().cookie;
+  EXPECT_EQ(sockets_.clients.at(cookie), (std::vector{ip("10.1.0.2"), ip("fd00:1::2")}));
+  const Json endpoint = node_->ask("endpoint.get", {{"name", "default/pod-a"}}).value();
+  EXPECT_EQ(endpoint["container"], "a");
+  EXPECT_EQ(endpoint["addresses"], (Json{"10.1.0.2", "fd00:1::2"}));
+}
+
+TEST_F(PodNetwork, PodsAndTheNodeReachEachOtherUnderTheirOwnAddresses) {
+  const Pod a = add_pod("a");
+  const Pod b = add_pod("b");
+  for (std::size_t family = 0; family < 2; ++family) {
+    const IpAddress node = ip(family == 0 ? "10.0.0.1" : "fd00:ffff::1");
+    auto connection = connect_tcp(&a.netns, &b.netns, b.addresses[family]);
+    ASSERT_TRUE(connection) << b.addresses[family].str();
+    EXPECT_EQ(connection->client_seen, a.addresses[family]);
+    EXPECT_TRUE(exchange_udp(&a.netns, &b.netns, b.addresses[family]));
+    connection = connect_tcp(nullptr, &a.netns, a.addresses[family]);
+    ASSERT_TRUE(connection);
+    EXPECT_EQ(connection->client_seen, node);
+    connection = connect_tcp(&a.netns, nullptr, node);
+    ASSERT_TRUE(connection);
+    EXPECT_EQ(connection->client_seen, a.addresses[family]);
+    EXPECT_TRUE(connect_tcp(&a.netns, &a.netns, a.addresses[family])) << "a pod reaches itself";
+  }
+  EXPECT_EQ(node_->packets("source_address") + node_->packets("destination") + node_->packets("source_mac"), 0U);
+}
+
+TEST_F(PodNetwork, EachFamilyAloneWorksToo) {
+  for (const char* cidr : {"10.2.0.0/24", "fd00:2::/64"}) {
+    restart(cidr);
+    {
+      const Pod a = add_pod("a");
+      const Pod b = add_pod("b");
+      ASSERT_EQ(a.addresses.size(), 1U);
+      EXPECT_TRUE(connect_tcp(&a.netns, &b.netns, b.addresses[0]));
+      EXPECT_TRUE(connect_tcp(nullptr, &b.netns, b.addresses[0]));
+      EXPECT_EQ(run_plugin("DEL", "a", "").exit_code, 0);
+      EXPECT_EQ(run_plugin("DEL", "b", "").exit_code, 0);
+    }
+  }
+}
+
+TEST_F(PodNetwork, SpoofedFramesReachNobody) {
+  const Pod a = add_pod("a");
+  const Pod b = add_pod("b");
+  const std::uint64_t before = node_->packets("source_address");
+  for (const auto& [source, target] : {std::pair{b.addresses[0], ip("10.0.0.1")},
+                                       {ip("10.0.0.1"), b.addresses[0]},
+                                       {ip("fd00:9::9"), b.addresses[1]}}) {
+    send_frame(a.netns, testkit::frame(ethernet_of("a"), testkit::Ip{source, target}, testkit::udp(1, 8080)));
+  }
+  EXPECT_EQ(node_->packets("source_address"), before + 3);
+  send_frame(a.netns, testkit::frame({ethernet_of("a").destination, {2, 2, 2, 2, 2, 2}},
+                                     testkit::Ip{a.addresses[0], b.addresses[0]}, testkit::udp(1, 8080)));
+  EXPECT_EQ(node_->packets("source_mac"), 1U);
+}
+
+TEST_F(PodNetwork, TheGuardIsThereBeforeTheDeviceIsUp) {
+  const Pod a = add_pod("a");
+  EXPECT_FALSE(node_->watched->attached_while_up);
+  const Json endpoint = node_->ask("endpoint.get", {{"name", "a"}}).value();
+  EXPECT_TRUE(node_->programs->attached(endpoint["ifindex"]).value());
+}
+
+TEST_F(PodNetwork, TheLastHopIsAnsweredByTheNode) {
+  const Pod a = add_pod("a");
+  const Pod b = add_pod("b");
+  int error = 0;
+  a.netns.run([&] {
+    const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const int ttl = 1;
+    const int on = 1;
+    const timeval timeout{2, 0};
+    setsockopt(fd.get(), IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
+    setsockopt(fd.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof(on));
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(9);
+    to.sin_addr.s_addr = b.addresses[0].v4_be();
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 0);
+    EXPECT_EQ(send(fd.get(), "x", 1, 0), 1);
+    char buffer[1];
+    EXPECT_LT(recv(fd.get(), buffer, sizeof(buffer), 0), 0);
+    error = errno;
+  });
+  EXPECT_EQ(error, EHOSTUNREACH);  // ICMP time exceeded
+}
+
+TEST_F(PodNetwork, AddTwiceIsAddOnce) {
+  const Pod a = add_pod("a");
+  const Json before = node_->ask("endpoint.list", {}).value();
+  const PluginResult again = run_plugin("ADD", "a", a.netns.path());
+  EXPECT_EQ(again.exit_code, 0) << again.output;
+  EXPECT_EQ(node_->ask("endpoint.list", {}).value(), before);
+}
+
+TEST_F(PodNetwork, AddAfterTheSandboxWasMadeAnewStartsFromTheBeginning) {
+  Pod a = add_pod("a");
+  const PodNetns fresh = PodNetns::make("fresh").value();
+  const PluginResult again = run_plugin("ADD", "a", fresh.path());
+  ASSERT_EQ(again.exit_code, 0) << again.output;
+  EXPECT_NE(again.output["ips"][0]["address"], Cidr::host(a.addresses[0]).str());
+  EXPECT_TRUE(connect_tcp(nullptr, &fresh, Cidr::parse(again.output["ips"][0]["address"].get<std::string>())->base()));
+}
+
+TEST_F(PodNetwork, DelSucceedsInAnyOrderAndKeepsTheAddressAtRest) {
+  EXPECT_EQ(run_plugin("DEL", "a", "").exit_code, 0);
+  IpAddress first;
+  {
+    const Pod a = add_pod("a");
+    first = a.addresses[0];
+    EXPECT_EQ(run_plugin("DEL", "a", a.netns.path()).exit_code, 0);
+    EXPECT_TRUE(node_->programs->endpoints().empty()) << "the pod is out of the maps once DEL has answered";
+    EXPECT_EQ(run_plugin("DEL", "a", "").exit_code, 0);
+    const PluginResult again = run_plugin("ADD", "a", a.netns.path());  // the old device may still be there
+    ASSERT_EQ(again.exit_code, 0) << again.output;
+    EXPECT_NE(again.output["ips"][0]["address"], Cidr::host(first).str());
+    EXPECT_EQ(run_plugin("DEL", "a", "/nowhere").exit_code, 0);
+  }
+}
+
+TEST_F(PodNetwork, CheckSeesWhatIsMissing) {
+  const Pod a = add_pod("a");
+  EXPECT_EQ(run_plugin("CHECK", "a", a.netns.path()).exit_code, 0);
+  EXPECT_EQ(run_plugin("CHECK", "b", a.netns.path()).output["code"], 3);
+  auto inside = netlink::open_netns(a.netns.path()).value();
+  ASSERT_TRUE(inside.socket.delete_link(inside.socket.find_link("eth0").value().ifindex));
+  const PluginResult checked = run_plugin("CHECK", "a", a.netns.path());
+  EXPECT_EQ(checked.exit_code, 1);
+  EXPECT_THAT(checked.output.value("msg", ""), HasSubstr(device_name({.container = "a", .ifname = "eth0"})));
+}
+
+TEST_F(PodNetwork, ThePluginRefusesByTheSpecsCodes) {
+  EXPECT_EQ(run_plugin("ADD", "a", "/x", "garbage {").output["code"], 6);
+  EXPECT_EQ(run_plugin("ADD", "a", "/x", "[]").output["code"], 6);
+  EXPECT_EQ(run_plugin("ADD", "a", "/x", R"({"cniVersion": "1.0.0"})").output["code"], 7);
+  EXPECT_EQ(run_plugin("ADD", "a", "/x", R"({"cniVersion": "9.0.0", "runDir": "/x"})").output["code"], 1);
+  EXPECT_EQ(run_plugin("ADD", "a", "").output["code"], 4);
+  EXPECT_EQ(run_plugin("GROW", "a", "/x").output["code"], 4);
+  const PluginResult absent = run_plugin("ADD", "a", "/nowhere.netns");
+  EXPECT_EQ(absent.output["code"], 4);
+  EXPECT_THAT(absent.output.value("msg", ""), HasSubstr("/nowhere.netns"));
+  EXPECT_EQ(run_plugin("ADD", "a", "/etc/hostname").output["code"], 4);
+  EXPECT_EQ(run_plugin("ADD", "a", "/proc/self/ns/net").output["code"], 4) << "the node's own namespace";
+  const std::string away = R"({"cniVersion": "1.0.0", "runDir": "/nowhere"})";
+  EXPECT_EQ(run_plugin("ADD", "a", "/x", away).output["code"], 11);
+  EXPECT_EQ(run_plugin("DEL", "a", "", away).output["code"], 11);
+}
+
+TEST_F(PodNetwork, AFullRangeSaysSoAndRecoversWhenAnAddressHasRested) {
+  restart("10.3.0.0/29");  // five addresses
+  std::vector<Pod> pods;
+  for (const char* name : {"a", "b", "c", "d", "e"}) pods.push_back(add_pod(name));
+  const PodNetns netns = PodNetns::make("f").value();
+  const PluginResult full = run_plugin("ADD", "f", netns.path());
+  EXPECT_EQ(full.output["code"], 11);
+  EXPECT_THAT(full.output.value("msg", ""), HasSubstr("10.3.0.0/29"));
+  EXPECT_EQ(run_plugin("DEL", "c", "").exit_code, 0);
+  EXPECT_EQ(run_plugin("ADD", "f", netns.path()).output["code"], 11) << "it rests";
+  node_->clock.advance(std::chrono::seconds(31));
+  const PluginResult added = run_plugin("ADD", "f", netns.path());
+  EXPECT_EQ(added.exit_code, 0) << added.output;
+  EXPECT_EQ(added.output["ips"][0]["address"], Cidr::host(pods[2].addresses[0]).str());
+}
+
+TEST_F(PodNetwork, ARestartKeepsConnectionsAndAdoptsPods) {
+  const Pod a = add_pod("a");
+  const Pod b = add_pod("b");
+  auto pods = connect_tcp(&a.netns, &b.netns, b.addresses[0]);
+  auto host = connect_tcp(nullptr, &b.netns, b.addresses[1]);
+  ASSERT_TRUE(pods && host);
+  const Json before = node_->ask("endpoint.list", {}).value();
+  node_.reset();
+  EXPECT_TRUE(pods->works() && host->works()) << "no agent";
+  EXPECT_TRUE(connect_tcp(&b.netns, &a.netns, a.addresses[1])) << "no agent, a new connection";
+  EXPECT_EQ(run_plugin("ADD", "c", a.netns.path()).output["code"], 11);
+  restart();
+  EXPECT_TRUE(pods->works() && host->works());
+  EXPECT_EQ(node_->ask("endpoint.list", {}).value(), before);
+  for (const Json& endpoint : before) EXPECT_TRUE(node_->programs->attached(endpoint["ifindex"]).value());
+  EXPECT_EQ(run_plugin("CHECK", "a", a.netns.path()).exit_code, 0);
+  const Pod c = add_pod("c");
+  EXPECT_NE(c.addresses[0], a.addresses[0]);
+  EXPECT_NE(c.addresses[0], b.addresses[0]);
+  EXPECT_TRUE(connect_tcp(&a.netns, &c.netns, c.addresses[0]));
+}
+
+TEST_F(PodNetwork, ALostOrBrokenJournalLosesNoPod) {
+  const Pod a = add_pod("a");
+  const Pod b = add_pod("b");
+  for (const char* content : {"", "{\"version\": 1, \"attachments\": 3}"}) {
+    node_.reset();
+    if (*content == '\0') {
+      std::filesystem::remove(testkit::folder() + "/ipam.json");
+    } else {
+      std::ofstream(testkit::folder() + "/ipam.json") << content;
+    }
+    restart();
+    EXPECT_TRUE(connect_tcp(&a.netns, &b.netns, b.addresses[0]));
+    EXPECT_EQ(node_->ask("endpoint.list", {}).value().size(), 2U);
+    EXPECT_NE(add_pod("c").addresses[0], a.addresses[0]);
+    EXPECT_EQ(run_plugin("DEL", "c", "").exit_code, 0);
+  }
+}
+
+TEST_F(PodNetwork, WhatACrashLeftHalfMadeIsRemovedAndForeignDevicesAreNot) {
+  Pod whole = add_pod("whole");
+  node_.reset();
+  auto socket = netlink::Socket::open().value();
+  const PodNetns netns = PodNetns::make("half").value();
+  const auto inside = netlink::open_netns(netns.path()).value();
+  const auto make = [&](const std::string& name, const std::string& peer) {
+    return socket
+        .create_veth({.name = name,
+                      .mac = {2, 0, 0, 0, 0, 1},
+                      .peer_name = peer,
+                      .peer_mac = {2, 0, 0, 0, 0, 2},
+                      .peer_netns = inside.fd.get(),
+                      .mtu = 1450})
+        .value();
+  };
+  // Killed right after the device was born (journaled, unmarked), with its endpoint written; and one of whom only the
+  // device is left.
+  const Attachment half{.container = "half",
+                        .ifname = "eth0",
+                        .netns = netns.path(),
+                        .netns_cookie = inside.cookie,
+                        .addresses = {ip("10.1.0.77"), ip("fd00:1::77")}};
+  const std::uint32_t half_index = make(device_name(half), "eth0");
+  const Attachment orphan{.container = "orphan", .ifname = "eth0"};
+  const std::uint32_t orphan_index = make(device_name(orphan), "eth1");
+  ASSERT_TRUE(socket.set_alias(orphan_index, device_alias(orphan)));
+  ASSERT_TRUE(socket.set_up(orphan_index));
+  make("fl-foreign", "eth2");
+  {
+    auto programs = datapath::BpfPodPrograms::load(testkit::bpf_root()).value();
+    ASSERT_TRUE(programs->upsert({half_index, inside.cookie, pod_mac(half), host_mac(half), half.addresses}));
+  }
+  sockets_.clients[inside.cookie] = half.addresses;
+  const Journal journal(testkit::folder());
+  JournalState state = journal.load().value();
+  state.attachments.push_back(half);
+  ASSERT_TRUE(journal.save(state));
+
+  restart();
+  EXPECT_EQ(node_->ask("endpoint.list", {}).value().size(), 1U);
+  EXPECT_EQ(node_->programs->endpoints().size(), 1U);
+  EXPECT_EQ(sockets_.clients.size(), 2U);
+  EXPECT_TRUE(
+      eventually([&] { return our_devices() == std::vector{device_name({.container = "whole", .ifname = "eth0"})}; }));
+  const auto foreign = socket.find_link("fl-foreign");
+  ASSERT_TRUE(foreign);
+  EXPECT_TRUE(socket.delete_link(foreign->ifindex));
+  EXPECT_TRUE(connect_tcp(nullptr, &whole.netns, whole.addresses[0]));
+}
+
+TEST_F(PodNetwork, AFailedStepUndoesTheEarlierOnes) {
+  const PodNetns netns = PodNetns::make("a").value();
+  node_->watched->fail_attach = true;
+  const PluginResult failed = run_plugin("ADD", "a", netns.path());
+  EXPECT_EQ(failed.output["code"], 100);
+  EXPECT_THAT(failed.output.value("msg", ""), HasSubstr("default/pod-a"));
+  EXPECT_TRUE(node_->programs->endpoints().empty());
+  EXPECT_EQ(sockets_.clients.size(), 1U);
+  EXPECT_EQ(node_->ask("endpoint.list", {}).value().size(), 0U);
+  node_->watched->fail_attach = false;
+  EXPECT_EQ(run_plugin("ADD", "a", netns.path()).exit_code, 0);
+}
+
+TEST_F(PodNetwork, TwentyPodsAtOnce) {
+  std::vector<PodNetns> namespaces;
+  for (int i = 0; i < 20; ++i) namespaces.push_back(PodNetns::make(fmt::format("p{}", i)).value());
+  std::vector<PluginResult> results(namespaces.size());
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < namespaces.size(); ++i) {
+      threads.emplace_back([&, i] { results[i] = run_plugin("ADD", fmt::format("p{}", i), namespaces[i].path()); });
+    }
+  }
+  std::set<std::string> addresses;
+  for (const PluginResult& result : results) {
+    ASSERT_EQ(result.exit_code, 0) << result.output;
+    addresses.insert(result.output["ips"][0]["address"]);
+  }
+  EXPECT_EQ(addresses.size(), results.size());
+}
+
+}  // namespace
+}  // namespace fairlead::network
