@@ -60,11 +60,12 @@ Error error_of(std::string_view name, const grpc::Status& status) {
 
 }  // namespace
 
-// What a call in flight needs after the client is gone.
+// The channel's last holder joins gRPC's callback threads, so it must never be one of them: a callback gives up what
+// holds the channel (a stub, a ClientContext) before it ends its entry in `in_flight`, for which ~Client waits.
 struct Client::Core {
   std::unique_ptr<api::RuntimeService::Stub> runtime;
   std::unique_ptr<api::ImageService::Stub> images;
-  InFlight in_flight;
+  std::shared_ptr<InFlight> in_flight = std::make_shared<InFlight>();
 };
 
 namespace {
@@ -80,30 +81,37 @@ struct Unary {
 
 // Starts `invoke(stub, call, on_status)` as a tracked call whose outcome is posted to `loop`.
 template <class Core, class Request, class Response, class Invoke>
-void start(const std::shared_ptr<Core>& core, std::string_view name, Loop& loop, Request request, Duration deadline,
-           Done<Response> done, Invoke invoke) {
+void start(Core& core, std::string_view name, Loop& loop, Request request, Duration deadline, Done<Response> done,
+           Invoke invoke) {
   auto call = std::make_shared<Unary<Request, Response>>();
   call->request = std::move(request);
   call->done = std::move(done);
   call->context.set_deadline(std::chrono::system_clock::now() +
                              std::chrono::duration_cast<std::chrono::system_clock::duration>(deadline));
-  const auto id = core->in_flight.begin([call] { call->context.TryCancel(); });
+  const auto id = core.in_flight->begin([call] { call->context.TryCancel(); });
   if (!id) {
-    loop.post([call, name] { call->done(fail(Code::kCancelled, "CRI {}: the client is closing", name)); });
+    loop.post(
+        [done = std::move(call->done), name] { done(fail(Code::kCancelled, "CRI {}: the client is closing", name)); });
     return;
   }
-  auto on_status = [core, call, name, &loop, id = *id](const grpc::Status& status) {
+  auto on_status = [in_flight = core.in_flight, call, name, &loop, id = *id](const grpc::Status& status) mutable {
+    // `done` goes to the loop: what it captured is never destroyed here.
     if (status.ok()) {
-      loop.post([call] { call->done(std::move(call->response)); });
+      loop.post([done = std::move(call->done), response = std::move(call->response)]() mutable {
+        done(std::move(response));
+      });
     } else {
-      loop.post([call, error = error_of(name, status)]() mutable { call->done(std::unexpected(std::move(error))); });
+      loop.post([done = std::move(call->done), error = error_of(name, status)]() mutable {
+        done(std::unexpected(std::move(error)));
+      });
     }
-    core->in_flight.end(id);
+    call.reset();
+    in_flight->end(id);
   };
   if constexpr (kIsImageCall<Request>) {
-    invoke(core->images->async(), *call, std::move(on_status));
+    invoke(core.images->async(), *call, std::move(on_status));
   } else {
-    invoke(core->runtime->async(), *call, std::move(on_status));
+    invoke(core.runtime->async(), *call, std::move(on_status));
   }
 }
 
@@ -111,7 +119,7 @@ void start(const std::shared_ptr<Core>& core, std::string_view name, Loop& loop,
 
 #define FL_CRI_DEFINE(Name)                                                                                      \
   void Client::call(Loop& loop, api::Name##Request request, Duration deadline, Done<api::Name##Response> done) { \
-    start(core_, #Name, loop, std::move(request), deadline, std::move(done),                                     \
+    start(*core_, #Name, loop, std::move(request), deadline, std::move(done),                                    \
           [](auto* stub, auto& call, auto on_status) {                                                           \
             stub->Name(&call.context, &call.request, &call.response, std::move(on_status));                      \
           });                                                                                                    \
@@ -129,9 +137,9 @@ class Client::Follower : public std::enable_shared_from_this<Follower> {
 
   void open() {
     auto stream = std::make_shared<Stream>(weak_from_this(), core_, loop_);
-    const auto id = core_->in_flight.begin([stream] { stream->context.TryCancel(); });
+    const auto id = core_->in_flight->begin([stream] { stream->context.TryCancel(); });
     if (!id) return;
-    stream->start(stream, *id);
+    stream->start(*id);
   }
 
  private:
@@ -139,8 +147,7 @@ class Client::Follower : public std::enable_shared_from_this<Follower> {
     Stream(std::weak_ptr<Follower> to, std::shared_ptr<Core> with, Loop& on)
         : owner(std::move(to)), core(std::move(with)), loop(on) {}
 
-    void start(std::shared_ptr<Stream> me, InFlight::Id call_id) {
-      self = std::move(me);
+    void start(InFlight::Id call_id) {
       id = call_id;
       core->runtime->async()->GetContainerEvents(&context, &request, this);
       StartRead(&event);
@@ -160,8 +167,9 @@ class Client::Follower : public std::enable_shared_from_this<Follower> {
       loop.post([to = owner, status] {
         if (const auto follower = to.lock()) follower->on_end(status);
       });
-      const auto keep = std::move(self);
-      core->in_flight.end(id);
+      // What end() lets go of is the last that holds this stream.
+      const auto in_flight = core->in_flight;
+      in_flight->end(id);
     }
 
     std::weak_ptr<Follower> owner;
@@ -170,7 +178,6 @@ class Client::Follower : public std::enable_shared_from_this<Follower> {
     grpc::ClientContext context;
     api::GetEventsRequest request;
     api::ContainerEventResponse event;
-    std::shared_ptr<Stream> self;  // until OnDone
     InFlight::Id id = 0;
   };
 
@@ -227,7 +234,7 @@ Client::Client(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 
 Client::~Client() {
   follower_.reset();
-  core_->in_flight.close();
+  core_->in_flight->close();
 }
 
 void Client::follow_events(Loop& loop, std::function<void(api::ContainerEventResponse)> event,

@@ -17,8 +17,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Answers Version after `version_calls` refusals, sends numbered events and ends the stream after each, never answers
-// Status unless told so.
+// Answers Version after `version_calls` refusals, sends numbered events and ends the stream after each, hangs in
+// Status when told so.
 class FakeService final : public api::RuntimeService::Service {
  public:
   grpc::Status Version(grpc::ServerContext*, const api::VersionRequest*, api::VersionResponse* response) override {
@@ -29,10 +29,10 @@ class FakeService final : public api::RuntimeService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status Status(grpc::ServerContext* context, const api::StatusRequest*, api::StatusResponse* response) override {
+  grpc::Status Status(grpc::ServerContext*, const api::StatusRequest*, api::StatusResponse* response) override {
     if (hang) {
       entered.count_down();
-      while (!context->IsCancelled()) std::this_thread::yield();
+      release.wait();
       return grpc::Status::CANCELLED;
     }
     auto* ready = response->mutable_status()->add_conditions();
@@ -59,7 +59,8 @@ class FakeService final : public api::RuntimeService::Service {
 
   std::atomic<int> refusals{0};
   std::atomic<int> streams{0};
-  std::latch entered{1};
+  std::latch entered{1};  // a hanging Status has begun
+  std::latch release{1};  // and may end
   bool hang = false;
   bool events = true;
   bool runtime_ready = true;
@@ -80,6 +81,7 @@ class ClientTest : public testing::Test {
   }
   void TearDown() override {
     client_.reset();
+    service_.release.count_down();
     server_->Shutdown(std::chrono::system_clock::now());
     std::filesystem::remove_all(folder_);
   }
