@@ -113,6 +113,16 @@ HttpHandler metrics_handler(std::shared_ptr<metrics::Registry> registry) {
   };
 }
 
+HttpHandler health_handler(Loop& loop, Caller<Inspect, Json> module, std::string op, Duration deadline) {
+  return [&loop, module = std::move(module), op = std::move(op), deadline](std::function<void(HttpReply)> done) {
+    module.call(loop, Inspect{op, Json::object()}, deadline, [done = std::move(done)](const Result<Json>& answer) {
+      Json body = answer ? *answer : Json{{"healthy", false}, {"error", answer.error().message()}};
+      const bool healthy = body.is_object() && body.value("healthy", Json()) == true;
+      done({.status = healthy ? 200 : 503, .content_type = "application/json", .body = body.dump() + "\n"});
+    });
+  };
+}
+
 HttpRequestLine parse_request_line(std::string_view head) {
   const std::string_view line = head.substr(0, head.find("\r\n"));
   const std::size_t first = line.find(' ');

@@ -10,7 +10,9 @@
 #include <string_view>
 
 #include "agent/base/ip.h"
+#include "agent/base/local_protocol.h"
 #include "agent/base/metrics.h"
+#include "agent/base/request.h"
 #include "agent/base/result.h"
 #include "agent/server/stream_server.h"
 
@@ -45,6 +47,9 @@ class HttpServer {
 
 // Answers with all of the registry's metrics in Prometheus's text format.
 HttpHandler metrics_handler(std::shared_ptr<metrics::Registry> registry);
+
+// Asks `module` by `op`; its answer is the body, and 200 where its "healthy" is true, else 503.
+HttpHandler health_handler(Loop& loop, Caller<Inspect, Json> module, std::string op, Duration deadline);
 
 // The method and path of a request's head, query left out; both empty where it is no HTTP/1 request. Pure.
 struct HttpRequestLine {

@@ -107,6 +107,31 @@ TEST_F(HttpServerTest, SaysWhyItCannotListen) {
   EXPECT_EQ(started.error().what, fmt::format("serve HTTP on 127.0.0.1:{}", port));
 }
 
+TEST(HealthHandler, IsAsHealthyAsTheModuleSays) {
+  Loop loop;
+  auto [caller, responder] = make_request<Inspect, Json>();
+  Result<Json> says = Json{{"healthy", true}};
+  responder.attach(loop, [&](const Inspect& request, Reply<Json> reply) {
+    EXPECT_EQ(request.op, "health.live");
+    reply(says);
+  });
+  const HttpHandler handler = health_handler(loop, caller, "health.live", std::chrono::seconds(5));
+  const auto ask = [&] {
+    std::optional<HttpReply> reply;
+    handler([&](HttpReply made) { reply = std::move(made); });
+    while (!reply) loop.poll();
+    return *reply;
+  };
+  EXPECT_EQ(ask().status, 200);
+  EXPECT_EQ(ask().body, "{\"healthy\":true}\n");
+  for (Result<Json> bad : {Result<Json>(Json{{"healthy", false}}), Result<Json>(Json{{"healthy", "true"}}),
+                           Result<Json>(Json(7)), Result<Json>(fail(Code::kTimeout, "late"))}) {
+    says = bad;
+    EXPECT_EQ(ask().status, 503);
+  }
+  EXPECT_NE(ask().body.find("late"), std::string::npos);
+}
+
 TEST(HttpRequestLine, IsParsed) {
   EXPECT_EQ(parse_request_line("GET /a/b?c=d HTTP/1.0\r\n").path, "/a/b");
   EXPECT_EQ(parse_request_line("HEAD / HTTP/1.1\r\n").method, "HEAD");
