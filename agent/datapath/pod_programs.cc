@@ -8,13 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
-#include <optional>
 #include <set>
 
-#include "agent/base/log.h"
+#include "agent/datapath/map.h"
+#include "agent/datapath/object.h"
 #include "bpf/abi/drop.h"
 #include "bpf/abi/endpoint.h"
 
@@ -24,12 +22,6 @@ namespace {
 // One filter each way, always at this place: so an agent finds and replaces what an earlier one attached.
 constexpr std::uint32_t kPriority = 1;
 constexpr std::uint32_t kHandle = 1;
-
-// What leads to a slot besides its ifindex: the key as its hash holds it.
-struct AddressKey {
-  bpf_map* map;
-  std::array<std::uint8_t, 16> bytes{};
-};
 
 ipv6_address to_abi(const IpAddress& address) {
   ipv6_address out{};
@@ -77,26 +69,6 @@ PodEndpoint from_abi(const endpoint& record) {
   return out;
 }
 
-Result<> write_map(bpf_map* map, const void* key, std::size_t key_size, const void* value, std::size_t value_size) {
-  const int error = bpf_map__update_elem(map, key, key_size, value, value_size, BPF_ANY);
-  if (error != 0) return fail_errno(-error, fmt::format("map {}: write an element", bpf_map__name(map)));
-  return {};
-}
-
-std::optional<std::uint32_t> read_index(bpf_map* map, const void* key, std::size_t key_size) {
-  std::uint32_t index = 0;
-  if (bpf_map__lookup_elem(map, key, key_size, &index, sizeof(index), 0) != 0) return std::nullopt;
-  return index;
-}
-
-Result<> erase_key(bpf_map* map, const void* key, std::size_t key_size) {
-  const int error = bpf_map__delete_elem(map, key, key_size, 0);
-  if (error != 0 && error != -ENOENT) {
-    return fail_errno(-error, fmt::format("map {}: delete an element", bpf_map__name(map)));
-  }
-  return {};
-}
-
 bpf_tc_hook hook_of(std::uint32_t ifindex, bpf_tc_attach_point point) {
   bpf_tc_hook hook{};
   hook.sz = sizeof(hook);
@@ -113,14 +85,6 @@ bpf_tc_opts filter_place() {
   return filter;
 }
 
-// libbpf's own words, which it says of expected failures (clsact is there already) as well.
-int log_libbpf(libbpf_print_level, const char* format, va_list args) {
-  char line[512];
-  const int size = std::vsnprintf(line, sizeof(line), format, args);
-  if (size > 0) log::debug("libbpf", std::string_view(line, std::min<std::size_t>(size, sizeof(line) - 1)));
-  return size;
-}
-
 std::uint32_t program_id(const bpf_program* program) {
   bpf_prog_info info{};
   __u32 size = sizeof(info);
@@ -129,16 +93,30 @@ std::uint32_t program_id(const bpf_program* program) {
 
 }  // namespace
 
-struct BpfPodPrograms::Object {
-  explicit Object(pod_bpf* opened) : skeleton(opened) {}
-  ~Object() { pod_bpf__destroy(skeleton); }
-  Object(const Object&) = delete;
-  Object& operator=(const Object&) = delete;
+// Index of a record by what leads to it, the same way for every key.
+template <class Key>
+using Index = Map<Key, std::uint32_t>;
 
-  AddressKey key_of(const IpAddress& address) const {
-    AddressKey key{address.is_v4() ? skeleton->maps.ep_by_v4 : skeleton->maps.ep_by_v6};
-    std::ranges::copy(address.bytes(), key.bytes.begin());
-    return key;
+struct BpfPodPrograms::Maps {
+  Object<pod_bpf, pod_bpf__destroy> skeleton;
+  Map<std::uint32_t, endpoint> endpoints;
+  Index<std::uint32_t> by_ifindex;
+  Index<__be32> by_v4;
+  Index<ipv6_address> by_v6;
+
+  Result<> open() {
+    const auto& maps = skeleton->maps;
+    FL_LET(endpoints, decltype(endpoints)::duplicate(bpf_map__fd(maps.endpoints)));
+    FL_LET(by_ifindex, decltype(by_ifindex)::duplicate(bpf_map__fd(maps.ep_by_ifindex)));
+    FL_LET(by_v4, decltype(by_v4)::duplicate(bpf_map__fd(maps.ep_by_v4)));
+    FL_LET(by_v6, decltype(by_v6)::duplicate(bpf_map__fd(maps.ep_by_v6)));
+    return {};
+  }
+
+  // Calls `use(index map, key)` for what leads to the address.
+  template <class Use>
+  auto with_key(const IpAddress& address, Use&& use) {
+    return address.is_v4() ? use(by_v4, address.v4_be()) : use(by_v6, to_abi(address));
   }
 
   struct Filter {
@@ -148,72 +126,63 @@ struct BpfPodPrograms::Object {
   std::array<Filter, 2> filters() const {
     return {{{BPF_TC_INGRESS, skeleton->progs.from_pod}, {BPF_TC_EGRESS, skeleton->progs.host_to_pod}}};
   }
-
-  pod_bpf* skeleton;
 };
 
-BpfPodPrograms::BpfPodPrograms(std::unique_ptr<Object> object) : object_(std::move(object)) {}
+BpfPodPrograms::BpfPodPrograms(std::unique_ptr<Maps> maps) : maps_(std::move(maps)) {}
 BpfPodPrograms::~BpfPodPrograms() = default;
 
-Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const std::string& pin_dir) {
-  libbpf_set_print(log_libbpf);
-  pod_bpf* skeleton = pod_bpf__open();
-  if (skeleton == nullptr) return fail_errno(errno, "open BPF object pod");
-  auto object = std::make_unique<Object>(skeleton);
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, skeleton->obj) {
-    const int error = bpf_map__set_pin_path(map, fmt::format("{}/{}", pin_dir, bpf_map__name(map)).c_str());
-    if (error != 0) return fail_errno(-error, fmt::format("map {}: pin in {}", bpf_map__name(map), pin_dir));
-  }
-  if (const int error = pod_bpf__load(skeleton); error != 0) {
-    return fail_errno(-error, fmt::format("load BPF object pod with maps in {}", pin_dir));
-  }
-  std::unique_ptr<BpfPodPrograms> programs(new BpfPodPrograms(std::move(object)));
+Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const BpfRoot& root) {
+  auto maps = std::make_unique<Maps>();
+  maps->skeleton.reset(pod_bpf__open());
+  if (maps->skeleton == nullptr) return fail_errno(errno, "open BPF object pod");
+  FL_TRY(load_object(maps->skeleton->obj, root));
+  FL_TRY(maps->open());
+  std::unique_ptr<BpfPodPrograms> programs(new BpfPodPrograms(std::move(maps)));
   FL_TRY(programs->adopt());
   return programs;
 }
 
 Result<> BpfPodPrograms::adopt() {
-  const auto& maps = object_->skeleton->maps;
-  for (std::uint32_t index = 0; index < MAX_ENDPOINTS; ++index) {
-    endpoint record{};
-    const int error = bpf_map__lookup_elem(maps.endpoints, &index, sizeof(index), &record, sizeof(record), 0);
-    if (error != 0) return fail_errno(-error, fmt::format("map endpoints: read element {}", index));
-    if (record.ifindex == 0) continue;
-    if (read_index(maps.ep_by_ifindex, &record.ifindex, sizeof(record.ifindex)) == index) {
-      slots_[record.ifindex] = {index, from_abi(record)};
-      used_[index] = record.ifindex;
-    } else {  // half written, or half erased
-      const endpoint empty{};
-      FL_TRY(write_map(maps.endpoints, &index, sizeof(index), &empty, sizeof(empty)));
+  std::map<std::uint32_t, std::uint32_t> leading;  // ifindex → index
+  FL_TRY(maps_->by_ifindex.for_each([&](std::uint32_t ifindex, std::uint32_t index) { leading[ifindex] = index; }));
+  std::vector<std::uint32_t> half;  // written or erased, when the agent was killed
+  FL_TRY(maps_->endpoints.for_each([&](std::uint32_t index, const endpoint& record) {
+    if (record.ifindex == 0) return;
+    const auto at = leading.find(record.ifindex);
+    if (at == leading.end() || at->second != index) {
+      half.push_back(index);
+      return;
     }
-  }
+    slots_[record.ifindex] = {index, from_abi(record)};
+    used_[index] = record.ifindex;
+  }));
+  for (const std::uint32_t index : half) FL_TRY(maps_->endpoints.update(index, {}));
   return drop_strays();
 }
 
-// Removes hash elements that lead to no endpoint of ours.
+// Removes index elements that lead to no endpoint of ours.
 Result<> BpfPodPrograms::drop_strays() {
-  const auto& maps = object_->skeleton->maps;
-  for (bpf_map* map : {maps.ep_by_ifindex, maps.ep_by_v4, maps.ep_by_v6}) {
-    const std::size_t size = bpf_map__key_size(map);
-    std::array<std::uint8_t, 16> key{};
-    std::vector<std::array<std::uint8_t, 16>> strays;
-    for (bool first = true; bpf_map__get_next_key(map, first ? nullptr : key.data(), key.data(), size) == 0;
-         first = false) {
-      const auto index = read_index(map, key.data(), size);
-      const auto used = index ? used_.find(*index) : used_.end();
-      bool led = used != used_.end();
-      if (led && map == maps.ep_by_ifindex) led = std::memcmp(key.data(), &used->second, size) == 0;
-      if (led && map != maps.ep_by_ifindex) {
-        led = std::ranges::any_of(slots_.at(used->second).endpoint.addresses, [&](const IpAddress& address) {
-          return address.bytes().size() == size && std::memcmp(address.bytes().data(), key.data(), size) == 0;
-        });
-      }
-      if (!led) strays.push_back(key);
-    }
-    for (const auto& stray : strays) FL_TRY(erase_key(map, stray.data(), size));
+  std::set<std::pair<IpAddress, std::uint32_t>> addresses;
+  for (const auto& [ifindex, slot] : slots_) {
+    for (const IpAddress& address : slot.endpoint.addresses) addresses.emplace(address, slot.index);
   }
-  return {};
+  const auto drop = []<class Key>(Index<Key>& map, const auto& leads) -> Result<> {
+    std::vector<Key> strays;
+    FL_TRY(map.for_each([&](const auto& key, std::uint32_t index) {
+      if (!leads(key, index)) strays.push_back(key);
+    }));
+    for (const auto& stray : strays) FL_TRY(map.erase(stray));
+    return {};
+  };
+  FL_TRY(drop(maps_->by_ifindex, [&](std::uint32_t ifindex, std::uint32_t index) {
+    const auto at = slots_.find(ifindex);
+    return at != slots_.end() && at->second.index == index;
+  }));
+  const auto address_leads = [&](const auto& key, std::uint32_t index) {
+    return addresses.contains({from_abi(key), index});
+  };
+  FL_TRY(drop(maps_->by_v4, address_leads));
+  return drop(maps_->by_v6, address_leads);
 }
 
 Result<> BpfPodPrograms::attach(std::uint32_t ifindex) {
@@ -221,7 +190,7 @@ Result<> BpfPodPrograms::attach(std::uint32_t ifindex) {
   if (const int error = bpf_tc_hook_create(&both); error != 0 && error != -EEXIST) {
     return fail_errno(-error, fmt::format("device #{}: add clsact", ifindex));
   }
-  for (const auto& [point, program] : object_->filters()) {
+  for (const auto& [point, program] : maps_->filters()) {
     const bpf_tc_hook hook = hook_of(ifindex, point);
     bpf_tc_opts filter = filter_place();
     filter.prog_fd = bpf_program__fd(program);
@@ -234,7 +203,7 @@ Result<> BpfPodPrograms::attach(std::uint32_t ifindex) {
 }
 
 Result<bool> BpfPodPrograms::attached(std::uint32_t ifindex) {
-  for (const auto& [point, program] : object_->filters()) {
+  for (const auto& [point, program] : maps_->filters()) {
     const bpf_tc_hook hook = hook_of(ifindex, point);
     bpf_tc_opts filter = filter_place();
     const int error = bpf_tc_query(&hook, &filter);
@@ -253,14 +222,11 @@ Result<std::uint32_t> BpfPodPrograms::free_index() {
 
 // The record first, then what leads to it, the device last: readers find all of it, or nothing.
 Result<> BpfPodPrograms::write(const Slot& slot) {
-  const auto& maps = object_->skeleton->maps;
-  const endpoint record = to_abi(slot.endpoint);
-  FL_TRY(write_map(maps.endpoints, &slot.index, sizeof(slot.index), &record, sizeof(record)));
+  FL_TRY(maps_->endpoints.update(slot.index, to_abi(slot.endpoint)));
   for (const IpAddress& address : slot.endpoint.addresses) {
-    const AddressKey key = object_->key_of(address);
-    FL_TRY(write_map(key.map, key.bytes.data(), address.bytes().size(), &slot.index, sizeof(slot.index)));
+    FL_TRY(maps_->with_key(address, [&](auto& map, const auto& key) { return map.update(key, slot.index); }));
   }
-  return write_map(maps.ep_by_ifindex, &record.ifindex, sizeof(record.ifindex), &slot.index, sizeof(slot.index));
+  return maps_->by_ifindex.update(slot.endpoint.ifindex, slot.index);
 }
 
 Result<> BpfPodPrograms::upsert(const PodEndpoint& endpoint) {
@@ -288,15 +254,12 @@ Result<> BpfPodPrograms::upsert(const PodEndpoint& endpoint) {
 Result<> BpfPodPrograms::erase(std::uint32_t ifindex) {
   const auto at = slots_.find(ifindex);
   if (at == slots_.end()) return {};
-  const auto& maps = object_->skeleton->maps;
   const Slot& slot = at->second;
-  FL_TRY(erase_key(maps.ep_by_ifindex, &ifindex, sizeof(ifindex)));
+  FL_TRY(maps_->by_ifindex.erase(ifindex));
   for (const IpAddress& address : slot.endpoint.addresses) {
-    const AddressKey key = object_->key_of(address);
-    FL_TRY(erase_key(key.map, key.bytes.data(), address.bytes().size()));
+    FL_TRY(maps_->with_key(address, [](auto& map, const auto& key) { return map.erase(key); }));
   }
-  const struct endpoint empty{};
-  FL_TRY(write_map(maps.endpoints, &slot.index, sizeof(slot.index), &empty, sizeof(empty)));
+  FL_TRY(maps_->endpoints.update(slot.index, {}));
   used_.erase(slot.index);
   slots_.erase(at);
   return {};
@@ -314,7 +277,7 @@ Result<std::vector<VerdictCount>> BpfPodPrograms::counters() const {
                                                                        DROP_REASONS(DROP_REASON_NAME)
 #undef DROP_REASON_NAME
   };
-  bpf_map* map = object_->skeleton->maps.pod_counters;
+  bpf_map* map = maps_->skeleton->maps.pod_counters;
   std::vector<packet_counter> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
   std::vector<VerdictCount> all;
   for (const auto& [reason, name] : kReasons) {

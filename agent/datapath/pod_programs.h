@@ -11,6 +11,7 @@
 #include "agent/base/ip.h"
 #include "agent/base/mac.h"
 #include "agent/base/result.h"
+#include "agent/datapath/bpf_root.h"
 
 namespace fairlead::datapath {
 
@@ -51,13 +52,12 @@ class PodPrograms {
   virtual Result<std::vector<VerdictCount>> counters() const = 0;
 };
 
-// Loads bpf/pod.bpf.c once and pins its data maps in `pin_dir`, or goes on with those found there. Programs and filters
+// Loads bpf/pod.bpf.c once beside its data maps pinned in the root, or makes and pins them. Programs and filters
 // outlive this object: a filter is held by its device.
 // Cost: attach 0.2–0.5 ms, upsert and erase four map writes.
 class BpfPodPrograms final : public PodPrograms {
  public:
-  // `pin_dir`: a directory on a bpffs. An incompatible map in there is an error that names it.
-  static Result<std::unique_ptr<BpfPodPrograms>> load(const std::string& pin_dir);
+  static Result<std::unique_ptr<BpfPodPrograms>> load(const BpfRoot& root);
   ~BpfPodPrograms() override;
 
   Result<> attach(std::uint32_t ifindex) override;
@@ -68,12 +68,12 @@ class BpfPodPrograms final : public PodPrograms {
   Result<std::vector<VerdictCount>> counters() const override;
 
  private:
-  struct Object;
+  struct Maps;
   struct Slot {
     std::uint32_t index = 0;  // in the array `endpoints`
     PodEndpoint endpoint;
   };
-  explicit BpfPodPrograms(std::unique_ptr<Object> object);
+  explicit BpfPodPrograms(std::unique_ptr<Maps> maps);
 
   // Takes over what the pinned maps hold; removes what a crash left half written.
   Result<> adopt();
@@ -81,7 +81,7 @@ class BpfPodPrograms final : public PodPrograms {
   Result<> write(const Slot& slot);
   Result<std::uint32_t> free_index();
 
-  std::unique_ptr<Object> object_;
+  std::unique_ptr<Maps> maps_;
   std::map<std::uint32_t, Slot> slots_;          // by ifindex
   std::map<std::uint32_t, std::uint32_t> used_;  // index → ifindex
   // Indexes are given out in turn, so one is used again as late as can be: a program in flight may still hold it.

@@ -5,11 +5,9 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
+#include "agent/base/atomic_file.h"
 #include "agent/base/local_protocol.h"
-#include "agent/network/journal.h"
 
 namespace fairlead::network {
 namespace {
@@ -31,16 +29,14 @@ Result<> install_cni(const std::string& bin_dir, const std::string& conf_dir, co
                      const std::string& source) {
   struct stat facts{};
   if (stat(source.c_str(), &facts) != 0) return fail_errno(errno, fmt::format("find the CNI plugin {}", source));
-  std::ifstream file(source, std::ios::binary);
-  std::stringstream program;
-  if (!file || !(program << file.rdbuf())) return fail(Code::kSystem, "read the CNI plugin {}", source);
+  FL_LET(const std::string program, read_file(source));
   FL_TRY(make_folder(bin_dir));
   FL_TRY(make_folder(conf_dir));
-  FL_TRY(replace_file(fmt::format("{}/{}", bin_dir, kProgram), program.str(), facts.st_mode & 07777));
+  FL_TRY(write_atomically(fmt::format("{}/{}", bin_dir, kProgram), program, {.mode = facts.st_mode & 07777}));
   const Json conf{{"cniVersion", kConfVersion},
                   {"name", "fairlead"},
                   {"plugins", Json::array({{{"type", kProgram}, {"runDir", run_dir}}})}};
-  return replace_file(conf_dir + "/05-fairlead.conflist", conf.dump(2) + "\n", 0644);
+  return write_atomically(conf_dir + "/05-fairlead.conflist", conf.dump(2) + "\n", {.mode = 0644});
 }
 
 }  // namespace fairlead::network

@@ -1,15 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/network/journal.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <fstream>
-#include <sstream>
-
-#include "agent/base/unique_fd.h"
+#include "agent/base/atomic_file.h"
 
 namespace fairlead::network {
 namespace {
@@ -41,9 +33,8 @@ Result<JournalState> decode(const Json& json) {
 }  // namespace
 
 Result<JournalState> Journal::load() const {
-  std::ifstream file(path_);
-  if (!file) return fail_errno(errno, fmt::format("open {}", path_));
-  const Json json = Json::parse(file, nullptr, false);
+  FL_LET(const std::string text, read_file(path_));
+  const Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded()) return fail(Code::kInvalid, "{}: not JSON", path_);
   try {
     auto state = decode(json);
@@ -62,23 +53,7 @@ Result<> Journal::save(const JournalState& state) const {
     json["resting"][address.str()] = std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
   }
   for (const IpAddress& address : state.cursors) json["cursors"].push_back(address.str());
-  return replace_file(path_, json.dump(1) + "\n", 0600);
-}
-
-Result<> replace_file(const std::string& path, const std::string& text, unsigned mode) {
-  const std::string fresh = path + ".tmp";
-  UniqueFd fd(open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd) return fail_errno(errno, fmt::format("create {}", fresh));
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const ssize_t written = write(fd.get(), rest.data(), rest.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return fail_errno(errno, fmt::format("write {}", fresh));
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
-  if (fchmod(fd.get(), mode) != 0) return fail_errno(errno, fmt::format("set the mode of {}", fresh));
-  if (rename(fresh.c_str(), path.c_str()) != 0) return fail_errno(errno, fmt::format("rename {} to {}", fresh, path));
-  return {};
+  return write_atomically(path_, json.dump(1) + "\n", {.durable = false});
 }
 
 }  // namespace fairlead::network

@@ -32,7 +32,4 @@ class Journal {
   std::string path_;
 };
 
-// Writes `text` to `path` so that a reader sees the old file or the new one, whole, with permission bits `mode`.
-Result<> replace_file(const std::string& path, const std::string& text, unsigned mode);
-
 }  // namespace fairlead::network

@@ -43,7 +43,10 @@ class PodProgramsTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     ASSERT_TRUE(testkit::enter_node_namespace("pod-bpf"));
-    auto loaded = BpfPodPrograms::load(testkit::bpf_root());
+    auto root = BpfRoot::open(testkit::bpffs() + "/fairlead");
+    ASSERT_TRUE(root) << root.error().message();
+    root_ = std::make_unique<BpfRoot>(std::move(*root));
+    auto loaded = BpfPodPrograms::load(*root_);
     ASSERT_TRUE(loaded) << loaded.error().message();
     programs_ = std::move(*loaded);
     a_ = make_pod(1);
@@ -52,7 +55,10 @@ class PodProgramsTest : public testing::Test {
     ASSERT_TRUE(programs_->upsert(a_.endpoint));
     ASSERT_TRUE(programs_->upsert(b_.endpoint));
   }
-  static void TearDownTestSuite() { programs_.reset(); }
+  static void TearDownTestSuite() {
+    programs_.reset();
+    root_.reset();
+  }
 
   // Device, filters, but no endpoint yet.
   static Pod make_pod(std::uint8_t number) {
@@ -130,6 +136,7 @@ class PodProgramsTest : public testing::Test {
     EXPECT_EQ(count("forwarded"), before + 1);
   }
 
+  static inline std::unique_ptr<BpfRoot> root_;
   static inline std::unique_ptr<BpfPodPrograms> programs_;
   static inline Pod a_;
   static inline Pod b_;
@@ -310,7 +317,7 @@ TEST_F(PodProgramsTest, AnAddressHasOneOwner) {
 }
 
 TEST_F(PodProgramsTest, ASecondLoadAdoptsTheMapsAndReplacesTheFilters) {
-  auto second = BpfPodPrograms::load(testkit::bpf_root());
+  auto second = BpfPodPrograms::load(*root_);
   ASSERT_TRUE(second) << second.error().message();
   EXPECT_EQ((*second)->endpoints(), programs_->endpoints());
   EXPECT_TRUE(programs_->attached(a_.endpoint.ifindex).value());

@@ -45,12 +45,12 @@ Result<> enter_node_namespace(const std::string& name) {
   if (mount("tmpfs", path.c_str(), "tmpfs", 0, nullptr) != 0) return fail_errno(errno, "mount tmpfs");
   folder_path() = path;
   std::atexit([] {
-    umount2(bpf_root().c_str(), MNT_DETACH);
+    umount2(bpffs().c_str(), MNT_DETACH);
     umount2(folder().c_str(), MNT_DETACH);
     rmdir(folder().c_str());
   });
-  if (mkdir(bpf_root().c_str(), 0700) != 0) return fail_errno(errno, "mkdir");
-  if (mount("bpf", bpf_root().c_str(), "bpf", 0, nullptr) != 0) return fail_errno(errno, "mount bpffs");
+  if (mkdir(bpffs().c_str(), 0700) != 0) return fail_errno(errno, "mkdir");
+  if (mount("bpf", bpffs().c_str(), "bpf", 0, nullptr) != 0) return fail_errno(errno, "mount bpffs");
   return set_loopback_up();
 }
 
@@ -58,7 +58,7 @@ std::string folder() {
   return folder_path();
 }
 
-std::string bpf_root() {
+std::string bpffs() {
   return folder_path() + "/bpf";
 }
 

@@ -11,10 +11,10 @@
 namespace fairlead::testkit {
 
 // Moves the calling thread (and the threads that it starts) into new network and mount namespaces: loopback up, a
-// tmpfs at `folder()` with a bpffs at `bpf_root()`. Call once, before threads start. All of it ends with the process.
+// tmpfs at `folder()` with a bpffs at `bpffs()`. Call once, before threads start. All of it ends with the process.
 Result<> enter_node_namespace(const std::string& name);
 std::string folder();
-std::string bpf_root();
+std::string bpffs();
 
 // A network namespace with a path, as a container runtime makes it; its loopback is down. Ends with this object, and
 // with it the devices inside.

@@ -6,7 +6,6 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <cstring>
 #include <fstream>
@@ -82,51 +81,9 @@ bool pass(int from, int to) {
 
 }  // namespace
 
-PluginServer::PluginServer(const std::string& run_dir, Caller<Inspect, Json> caller)
-    : caller_(std::move(caller)),
-      path_(run_dir + "/agent.sock"),
-      listener_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  unlink(path_.c_str());
-  EXPECT_EQ(bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  EXPECT_EQ(listen(listener_.get(), 64), 0);
-  thread_ = std::jthread([this] { serve(); });
-}
-
-PluginServer::~PluginServer() {
-  shutdown(listener_.get(), SHUT_RDWR);  // ends accept()
-  thread_.join();
-  unlink(path_.c_str());
-}
-
-void PluginServer::serve() {
-  while (true) {
-    UniqueFd connection(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!connection) return;
-    std::string received;
-    char buffer[4096];
-    while (true) {
-      const ssize_t size = read(connection.get(), buffer, sizeof(buffer));
-      if (size <= 0) break;
-      received.append(buffer, static_cast<std::size_t>(size));
-      const auto message = take_local_message(received);
-      if (!message || !*message) continue;
-      const auto result = caller_.call_sync({(**message)["op"], (**message)["args"]}, std::chrono::seconds(10));
-      const Json answer =
-          result ? Json{{"ok", true}, {"result", *result}}
-                 : Json{{"ok", false},
-                        {"error", {{"code", to_string(result.error().code)}, {"message", result.error().message()}}}};
-      const std::string text = encode_local_message(answer);
-      EXPECT_EQ(write(connection.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
-      break;
-    }
-  }
-}
-
 Node::Node(const std::string& cidrs, FakeSocketClients& sockets) {
-  programs = datapath::BpfPodPrograms::load(testkit::bpf_root()).value();
+  root_.emplace(datapath::BpfRoot::open(testkit::bpffs() + "/fairlead").value());
+  programs = datapath::BpfPodPrograms::load(*root_).value();
   watched = std::make_unique<WatchedPrograms>(*programs);
   auto [caller, responder] = make_request<Inspect, Json>();
   caller_ = caller;
@@ -136,12 +93,13 @@ Node::Node(const std::string& cidrs, FakeSocketClients& sockets) {
   network_ = std::make_unique<Network>(loop_, clock,
                                        Network::Deps{config, *watched, sockets, std::move(responder), registry_});
   started = network_->start();
+  server_ = std::make_unique<server::LocalServer>(loop_, testkit::folder() + "/agent.sock",
+                                                  server::Routes{{"cni.", {caller_}}});
+  EXPECT_TRUE(server_->start());
   thread_ = std::jthread([this] { loop_.run(); });
-  server_ = std::make_unique<PluginServer>(testkit::folder(), caller_);
 }
 
 Node::~Node() {
-  server_.reset();
   loop_.stop();
   thread_.join();
 }

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "agent/base/unique_fd.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/network/network.h"
+#include "agent/server/local_server.h"
 #include "test/kit/netns.h"
 
 namespace fairlead::network {
@@ -67,20 +67,6 @@ class WatchedPrograms final : public datapath::PodPrograms {
   datapath::PodPrograms& inner_;
 };
 
-// RUN_DIR/agent.sock for one domain: one connection after the other.
-class PluginServer {
- public:
-  PluginServer(const std::string& run_dir, Caller<Inspect, Json> caller);
-  ~PluginServer();
-
- private:
-  void serve();
-  Caller<Inspect, Json> caller_;
-  std::string path_;
-  UniqueFd listener_;
-  std::jthread thread_;
-};
-
 // The agent's side: programs, domain, loop and socket. Destroying it leaves pods and pins alone, as a dead agent does.
 class Node {
  public:
@@ -97,12 +83,13 @@ class Node {
   Result<> started;
 
  private:
+  std::optional<datapath::BpfRoot> root_;
   prometheus::Registry registry_;
   Loop loop_;
   std::unique_ptr<Network> network_;
   Caller<Inspect, Json> caller_;
+  std::unique_ptr<server::LocalServer> server_;
   std::jthread thread_;
-  std::unique_ptr<PluginServer> server_;
 };
 
 // What a run of fairlead-cni printed.

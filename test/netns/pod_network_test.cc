@@ -345,7 +345,8 @@ TEST_F(PodNetwork, WhatACrashLeftHalfMadeIsRemovedAndForeignDevicesAreNot) {
   ASSERT_TRUE(socket.set_up(orphan_index));
   make("fl-foreign", "eth2");
   {
-    auto programs = datapath::BpfPodPrograms::load(testkit::bpf_root()).value();
+    const auto root = datapath::BpfRoot::open(testkit::bpffs() + "/fairlead").value();
+    auto programs = datapath::BpfPodPrograms::load(root).value();
     ASSERT_TRUE(programs->upsert({half_index, inside.cookie, pod_mac(half), host_mac(half), half.addresses}));
   }
   sockets_.clients[inside.cookie] = half.addresses;
