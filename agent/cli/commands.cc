@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/cli/commands.h"
+
+#include <spdlog/fmt/fmt.h>
+
+namespace fairlead::cli {
+namespace {
+
+Column field(std::string title, std::string name) {
+  return {std::move(title), [name = std::move(name)](const Json& row) { return cell_text(at(row, name)); }};
+}
+
+// "80/TCP,443:30443/TCP", as kubectl writes a Service's ports.
+std::string service_ports(const Json& row) {
+  std::string all;
+  for (const Json& port : at(row, "ports")) {
+    const std::string node_port = cell_text(at(port, "node_port"));
+    all += fmt::format("{}{}{}/{}", all.empty() ? "" : ",", cell_text(at(port, "port")),
+                       node_port.empty() || node_port == "0" ? "" : ":" + node_port, cell_text(at(port, "protocol")));
+  }
+  return all;
+}
+
+std::string cluster_ips(const Json& row) {
+  return at(row, "headless") == true ? "None" : cell_text(at(row, "cluster_ips"));
+}
+
+std::string service_state(const Json& row) {
+  const std::string error = cell_text(at(row, "error"));
+  return error.empty() ? "ok" : error;
+}
+
+std::vector<Column> service_columns() {
+  return {field("NAMESPACE", "namespace"), field("NAME", "name"),      field("TYPE", "type"),
+          {"CLUSTER-IP", cluster_ips},     {"PORT(S)", service_ports}, field("BACKENDS", "backends"),
+          {"STATE", service_state}};
+}
+
+std::vector<Column> backend_columns() {
+  return {field("NAMESPACE", "namespace"),
+          field("SERVICE", "service"),
+          {"PORT",
+           [](const Json& row) { return cell_text(at(row, "service_port")) + "/" + cell_text(at(row, "protocol")); }},
+          {"BACKEND", [](const Json& row) { return socket_text(at(row, "address"), at(row, "port")); }},
+          field("STATE", "state"),
+          field("POD-UID", "pod_uid")};
+}
+
+std::vector<Column> endpoint_columns() {
+  return {field("NAMESPACE", "podNamespace"),
+          field("POD", "podName"),
+          field("ADDRESSES", "addresses"),
+          field("DEVICE", "device"),
+          {"CONTAINER", [](const Json& row) { return cell_text(at(row, "container")).substr(0, 13); }}};
+}
+
+std::vector<Column> pod_columns() {
+  return {field("NAMESPACE", "namespace"), field("NAME", "name"), field("READY", "ready"), field("STATUS", "status"),
+          field("RESTARTS", "restarts"),   field("IP", "ips"),    field("UID", "uid")};
+}
+
+std::vector<Command> make_commands() {
+  return {
+      {"",
+       "status",
+       "status",
+       Takes::kNothing,
+       "Tell whether every list is complete and in the maps, and what is missing. Exits 0 only then.",
+       {}},
+      {"service", "list", "service.list", Takes::kNamespace,
+       "List Services, with their addresses and backends in force.", service_columns()},
+      {"service", "get", "service.get", Takes::kObject, "Show one Service, port by port, with its backends.", {}},
+      {"backend", "list", "backend.list", Takes::kNamespace, "List where connections to Services may go.",
+       backend_columns()},
+      {"endpoint", "list", "endpoint.list", Takes::kNothing, "List the pods attached to this node's network.",
+       endpoint_columns()},
+      {"endpoint",
+       "get",
+       "endpoint.get",
+       Takes::kName,
+       "Show one attachment, named by NAMESPACE/POD, address, device or container.",
+       {}},
+      {"pod", "list", "pod.list", Takes::kNamespace, "List the pods that this node runs.", pod_columns()},
+      {"pod", "get", "pod.get", Takes::kObject, "Show one pod with its containers.", {}},
+      {"", "config", "config.get", Takes::kNothing, "Show the configuration in force; --config would read it.", {}},
+      {"", "version", "version", Takes::kNothing, "Show the versions of this program and of the agent.", {}},
+  };
+}
+
+// The other facts of a component's answer, "services=3 backends=9".
+std::string component_facts(const Json& answer) {
+  std::string all;
+  for (const auto& [name, value] : answer.items()) {
+    if (name == "synced" || name == "complete" || value.is_structured()) continue;
+    const std::string text = cell_text(value);
+    if (!text.empty()) all += (all.empty() ? "" : " ") + name + "=" + text;
+  }
+  return all;
+}
+
+std::string components_table(const Json& components) {
+  Json rows = Json::array();
+  for (const auto& [name, answer] : components.items()) {
+    const bool synced = at(answer, answer.contains("synced") ? "synced" : "complete") == true;
+    rows.push_back({{"name", name},
+                    {"state", answer.contains("error") ? "no answer"
+                              : synced                 ? "in sync"
+                                                       : "not in sync"},
+                    {"facts", component_facts(answer)}});
+  }
+  return render_table(rows, {field("COMPONENT", "name"), field("STATE", "state"), field("FACTS", "facts")});
+}
+
+std::string fill(const Json& row) {
+  const double capacity = at(row, "capacity").is_number() ? at(row, "capacity").get<double>() : 0;
+  const double used = at(row, "used").is_number() ? at(row, "used").get<double>() : 0;
+  return capacity == 0 ? "" : fmt::format("{:.0f}%", 100 * used / capacity);
+}
+
+std::string refused_where(const Json& row) {
+  std::string where = cell_text(at(row, "file"));
+  if (!at(row, "line").is_null()) return where + ":" + cell_text(at(row, "line"));
+  if (!at(row, "document").is_null()) where += " document " + cell_text(at(row, "document"));
+  return where;
+}
+
+std::string refused_object(const Json& row) {
+  const std::string ns = cell_text(at(row, "namespace"));
+  const std::string name = cell_text(at(row, "name"));
+  return fmt::format("{} {}{}{}", cell_text(at(row, "kind")), ns, ns.empty() ? "" : "/", name);
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> all = make_commands();
+  return all;
+}
+
+std::string render_status(const Json& status) {
+  std::string out =
+      fmt::format("Ready:     {}\nNode:      {}\nVersion:   {}\n", at(status, "ready") == true ? "yes" : "no",
+                  cell_text(at(status, "node")), cell_text(at(status, "version")));
+  for (const Json& what : at(status, "missing")) out += "Missing:   " + cell_text(what) + "\n";
+  for (const auto& [object, why] : at(status, "failing").items()) {
+    out += fmt::format("Failing:   {}: {}\n", object, cell_text(why));
+  }
+  if (const Json& components = at(status, "components"); !components.empty()) {
+    out += "\n" + components_table(components);
+  }
+  if (const Json& maps = at(status, "maps"); !maps.empty()) {
+    out +=
+        "\n" +
+        render_table(maps, {field("MAP", "map"), field("USED", "used"), field("CAPACITY", "capacity"), {"FILL", fill}});
+  }
+  if (const Json& refused = at(status, "refused"); !refused.empty()) {
+    const auto last_good = [](const Json& row) { return at(row, "lastGoodInForce") == true ? "in force" : "no"; };
+    out += "\n" + render_table(refused, {{"REFUSED", refused_where},
+                                         {"OBJECT", refused_object},
+                                         field("FIELD", "field"),
+                                         {"LAST GOOD", last_good},
+                                         field("REASON", "reason")});
+  }
+  return out;
+}
+
+}  // namespace fairlead::cli

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of fairleadctl's commands: what each asks the agent, and the columns in which its answer is shown.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "agent/cli/render.h"
+
+namespace fairlead::cli {
+
+// What a command takes besides the common flags.
+enum class Takes {
+  kNothing,
+  kNamespace,  // an optional --namespace
+  kObject,     // NAME with --namespace, or NAMESPACE/NAME
+  kName,       // NAME, handed over as it is
+};
+
+struct Command {
+  std::string group;  // "service"; empty: the verb stands alone
+  std::string verb;   // "list"
+  std::string op;     // of the local protocol
+  Takes takes = Takes::kNothing;
+  std::string help;
+  std::vector<Column> columns;  // of a list; empty: the answer is one document, shown as YAML
+};
+
+const std::vector<Command>& commands();
+
+// What `fairleadctl status` shows: readiness, components, maps, and what is missing, failing or refused.
+std::string render_status(const Json& status);
+
+}  // namespace fairlead::cli

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/cli/render.h"
+
+#include <gtest/gtest.h>
+
+#include "agent/cli/commands.h"
+
+namespace fairlead::cli {
+namespace {
+
+const std::vector<Column>& columns_of(const std::string& op) {
+  for (const Command& command : commands()) {
+    if (command.op == op) return command.columns;
+  }
+  ADD_FAILURE() << op;
+  return commands().front().columns;
+}
+
+TEST(RenderTable, Services) {
+  const Json rows = Json::parse(R"([
+    {"namespace": "default", "name": "web", "type": "ClusterIP", "headless": false, "cluster_ips": ["10.96.0.10", "fd00::a"],
+     "ports": [{"name": "http", "port": 80, "protocol": "TCP", "node_port": 0},
+               {"name": "dns", "port": 53, "protocol": "UDP", "node_port": 30053}],
+     "backends": 3, "error": ""},
+    {"namespace": "kube-system", "name": "db", "type": "ClusterIP", "headless": true, "cluster_ips": [], "ports": [],
+     "backends": 0, "error": "map fl_service: full"}])");
+  EXPECT_EQ(
+      render_table(rows, columns_of("service.list")),
+      "NAMESPACE     NAME   TYPE        CLUSTER-IP           PORT(S)               BACKENDS   STATE\n"
+      "default       web    ClusterIP   10.96.0.10,fd00::a   80/TCP,53:30053/UDP   3          ok\n"
+      "kube-system   db     ClusterIP   None                 <none>                0          map fl_service: full\n");
+}
+
+TEST(RenderTable, Backends) {
+  const Json rows = Json::parse(R"([
+    {"namespace": "default", "service": "web", "service_port": 80, "protocol": "TCP", "address": "10.244.0.5", "port": 8080,
+     "state": "active", "pod_uid": "u-1"},
+    {"namespace": "default", "service": "web", "service_port": 80, "protocol": "TCP", "address": "fd00::5", "port": 8080,
+     "state": "terminating", "pod_uid": ""}])");
+  EXPECT_EQ(render_table(rows, columns_of("backend.list")),
+            "NAMESPACE   SERVICE   PORT     BACKEND           STATE         POD-UID\n"
+            "default     web       80/TCP   10.244.0.5:8080   active        u-1\n"
+            "default     web       80/TCP   [fd00::5]:8080    terminating   <none>\n");
+}
+
+TEST(RenderTable, EndpointsAndPods) {
+  EXPECT_EQ(render_table(Json::parse(R"([{"podNamespace": "default", "podName": "web-0", "addresses": ["10.244.0.5"],
+                                          "device": "fl1234", "container": "0123456789abcdef0123"}])"),
+                         columns_of("endpoint.list")),
+            "NAMESPACE   POD     ADDRESSES    DEVICE   CONTAINER\n"
+            "default     web-0   10.244.0.5   fl1234   0123456789abc\n");
+  EXPECT_EQ(render_table(Json::array(), columns_of("pod.list")),
+            "NAMESPACE   NAME   READY   STATUS   RESTARTS   IP   UID\n");
+}
+
+TEST(RenderTable, OddRowsDoNotBreakIt) {
+  EXPECT_EQ(render_table(Json::parse(R"([7, {"name": "a\nb"}])"),
+                         {{"NAME", [](const Json& row) { return cell_text(at(row, "name")); }}}),
+            "NAME\n<none>\na b\n");
+}
+
+TEST(RenderStatus, ShowsAllThatMatters) {
+  const Json status = Json::parse(R"({
+    "ready": false, "node": "n1", "version": "0.1.0",
+    "missing": ["pods: no answer in time"], "failing": {"services: default/web": "map fl_service: full"},
+    "components": {"pods": {"error": "no answer in time"}, "services": {"synced": false, "services": 3, "backends": 9},
+                   "manifests": {"complete": true, "directory": "/m", "objects": [1, 2], "trouble": ""}},
+    "maps": [{"map": "fl_service", "used": 512, "capacity": 1024}],
+    "refused": [{"file": "a.yaml", "document": 2, "kind": "Pod", "namespace": "default", "name": "web",
+                 "field": "spec.containers[0].image", "reason": "required value", "line": 14, "lastGoodInForce": true}]})");
+  EXPECT_EQ(render_status(status),
+            "Ready:     no\n"
+            "Node:      n1\n"
+            "Version:   0.1.0\n"
+            "Missing:   pods: no answer in time\n"
+            "Failing:   services: default/web: map fl_service: full\n"
+            "\n"
+            "COMPONENT   STATE         FACTS\n"
+            "manifests   in sync       directory=/m\n"
+            "pods        no answer     error=no answer in time\n"
+            "services    not in sync   backends=9 services=3\n"
+            "\n"
+            "MAP          USED   CAPACITY   FILL\n"
+            "fl_service   512    1024       50%\n"
+            "\n"
+            "REFUSED     OBJECT            FIELD                      LAST GOOD   REASON\n"
+            "a.yaml:14   Pod default/web   spec.containers[0].image   in force    required value\n");
+  EXPECT_EQ(render_status({{"ready", true}, {"node", "n1"}, {"version", "0.1.0"}}),
+            "Ready:     yes\nNode:      n1\nVersion:   0.1.0\n");
+}
+
+TEST(RenderYaml, NestsAndQuotesOnlyWhereNeeded) {
+  const Json value = Json::parse(R"({
+    "name": "web", "port": 80, "ready": true, "none": null, "empty": "", "list": [], "map": {},
+    "ips": ["10.0.0.1", "::1", "10.0.0.0/24"], "words": ["yes", "80", "1.5", "12:30", "a: b", "-x", "ends:", "two words"],
+    "ports": [{"name": "http", "backends": [{"a": 1}]}, [1, [2]]]})");
+  EXPECT_EQ(render_yaml(value),
+            "empty: \"\"\n"
+            "ips:\n"
+            "  - 10.0.0.1\n"
+            "  - \"::1\"\n"
+            "  - 10.0.0.0/24\n"
+            "list: []\n"
+            "map: {}\n"
+            "name: web\n"
+            "none: null\n"
+            "port: 80\n"
+            "ports:\n"
+            "  - backends:\n"
+            "      - a: 1\n"
+            "    name: http\n"
+            "  - - 1\n"
+            "    - - 2\n"
+            "ready: true\n"
+            "words:\n"
+            "  - \"yes\"\n"
+            "  - \"80\"\n"
+            "  - \"1.5\"\n"
+            "  - \"12:30\"\n"
+            "  - \"a: b\"\n"
+            "  - \"-x\"\n"
+            "  - \"ends:\"\n"
+            "  - two words\n");
+  EXPECT_EQ(render_yaml("x"), "x\n");
+}
+
+}  // namespace
+}  // namespace fairlead::cli

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// fairleadctl whole, against the agent's own local server and status hub over a real socket.
+#include "agent/cli/run.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "agent/observe/status_hub.h"
+#include "agent/server/local_server.h"
+
+namespace fairlead::cli {
+namespace {
+
+struct Ran {
+  int code;
+  std::string out;
+  std::string err;
+};
+
+Ran run_words(std::vector<std::string> words) {
+  words.insert(words.begin(), "fairleadctl");
+  std::vector<const char*> argv;
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  std::ostringstream out, err;
+  const int code = run(static_cast<int>(argv.size()), argv.data(), out, err);
+  return {code, out.str(), err.str()};
+}
+
+class FairleadctlTest : public testing::Test {
+ protected:
+  FairleadctlTest() : folder_(testing::TempDir() + "run_test." + std::to_string(::getpid())) {
+    std::filesystem::remove_all(folder_);
+    auto [services, services_end] = make_request<Inspect, Json>();
+    auto [hub, hub_end] = make_request<Inspect, Json>();
+    services_end_ = std::move(services_end);
+    services_end_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) {
+      if (request.op == "services.sync") return reply(Json{{"synced", synced_.load()}});
+      if (request.op == "service.list") return reply(Json::array({{{"namespace", "a"}, {"name", "web"}}}));
+      if (request.op == "service.get" && request.args == Json{{"namespace", "a"}, {"name", "web"}}) {
+        return reply(Json{{"namespace", "a"}, {"name", "web"}});
+      }
+      reply(fail(Code::kNotFound, "{} {}", request.op, request.args.dump()));
+    });
+    hub_.emplace(loop_, clock_,
+                 observe::StatusHub::Deps{.components = {{"services", {"services.sync", services}}},
+                                          .inspect = std::move(hub_end),
+                                          .registry = registry_,
+                                          .node = "n1",
+                                          .configuration = {{"kind", "AgentConfiguration"}}});
+    using std::chrono::seconds;
+    server_.emplace(loop_, folder_ + "/agent.sock",
+                    server::Routes{{"service.", {services, seconds(5)}},
+                                   {"backend.", {services, seconds(5)}},
+                                   {"status", {hub, seconds(5)}},
+                                   {"version", {hub, seconds(5)}},
+                                   {"config.", {hub, seconds(5)}}});
+    EXPECT_TRUE(server_->start());
+    thread_ = std::jthread([this] { loop_.run(); });
+  }
+  ~FairleadctlTest() override {
+    loop_.stop();
+    thread_.join();
+    server_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  Ran ctl(std::vector<std::string> words) {
+    words.insert(words.begin(), {"--run-dir", folder_});
+    return run_words(std::move(words));
+  }
+
+  std::string folder_;
+  SystemClock clock_;
+  Loop loop_;
+  metrics::Registry registry_;
+  std::atomic<bool> synced_ = true;
+  Responder<Inspect, Json> services_end_;
+  std::optional<observe::StatusHub> hub_;
+  std::optional<server::LocalServer> server_;
+  std::jthread thread_;
+};
+
+TEST_F(FairleadctlTest, StatusExitsZeroOnlyWhenReady) {
+  EXPECT_EQ(ctl({"status"}).code, 0);
+  synced_ = false;
+  const Ran ran = ctl({"status"});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_NE(ran.out.find("Ready:     no\n"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("Missing:   services: changes are under way\n"), std::string::npos) << ran.out;
+  EXPECT_EQ(Json::parse(ctl({"status", "-o", "json"}).out)["ready"], false);
+}
+
+TEST_F(FairleadctlTest, ListsAndShowsInEachFormat) {
+  EXPECT_TRUE(ctl({"service", "list"}).out.starts_with("NAMESPACE   NAME"));
+  EXPECT_EQ(ctl({"service", "get", "a/web", "-o", "yaml"}).out, "name: web\nnamespace: a\n");
+  EXPECT_EQ(ctl({"-n", "a", "service", "get", "web"}).out, "name: web\nnamespace: a\n");
+  EXPECT_EQ(ctl({"service", "get", "web", "-n", "a"}).code, 0);
+  EXPECT_EQ(Json::parse(ctl({"-o", "json", "service", "list"}).out).at(0)["name"], "web");
+  EXPECT_EQ(ctl({"config"}).out, "kind: AgentConfiguration\n");
+  EXPECT_NE(ctl({"version"}).out.find("fairlead-agent: "), std::string::npos);
+}
+
+TEST_F(FairleadctlTest, TheAgentsErrorIsShown) {
+  const Ran ran = ctl({"service", "get", "x"});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_EQ(ran.err, "fairleadctl: service.get {\"name\":\"x\",\"namespace\":\"default\"}\n");
+  EXPECT_EQ(ctl({"backend", "list", "-n", "b"}).err, "fairleadctl: backend.list {\"namespace\":\"b\"}\n");
+}
+
+TEST(Fairleadctl, SaysWhereItLookedForTheAgent) {
+  const Ran ran = run_words({"--run-dir", "/nonexistent", "status"});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_NE(ran.err.find("no agent at /nonexistent/agent.sock"), std::string::npos) << ran.err;
+  EXPECT_NE(ran.err.find("fairlead-agent --run-dir /nonexistent"), std::string::npos) << ran.err;
+  const Ran version = run_words({"--run-dir", "/nonexistent", "version"});
+  EXPECT_EQ(version.code, 1);
+  EXPECT_TRUE(version.out.starts_with("fairleadctl: ")) << version.out;
+}
+
+TEST(Fairleadctl, WrongUsageExitsTwo) {
+  for (const auto& words : std::vector<std::vector<std::string>>{{},
+                                                                 {"nonsense"},
+                                                                 {"service"},
+                                                                 {"service", "get"},
+                                                                 {"status", "extra"},
+                                                                 {"-o", "xml", "status"},
+                                                                 {"--flag"}}) {
+    const Ran ran = run_words(words);
+    EXPECT_EQ(ran.code, 2) << ran.out;
+    EXPECT_TRUE(ran.err.starts_with("fairleadctl: ")) << ran.err;
+  }
+  const Ran help = run_words({"--help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_NE(help.out.find("  service get [NAMESPACE/]NAME"), std::string::npos) << help.out;
+}
+
+}  // namespace
+}  // namespace fairlead::cli
