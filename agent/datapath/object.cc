@@ -143,7 +143,7 @@ Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root) {
   const LinkPtr link(attachment.attach());
   if (link == nullptr) return fail_libbpf(errno, fmt::format("link {}: attach", path));
   // By rename, so that a link which held another place is let go only once the new one is safe.
-  const std::string fresh = path + ".new";
+  const std::string fresh = path + "~new";  // bpffs refuses dots
   unlink(fresh.c_str());
   if (bpf_obj_pin(bpf_link__fd(link.get()), fresh.c_str()) != 0)
     return fail_errno(errno, fmt::format("link {}: pin", path));

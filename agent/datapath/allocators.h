@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Allocators of array elements: single ids, and contiguous runs.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <utility>
+
+namespace fairlead::datapath {
+
+// Ids 1 … capacity - 1 (0 is nobody's). What was freed first is used again first. Owner: one, one thread. O(1).
+class IdAllocator {
+ public:
+  // `used`: ids that are taken, ascending, below `capacity`.
+  IdAllocator(std::uint32_t capacity, std::span<const std::uint32_t> used);
+
+  std::optional<std::uint32_t> take();
+  void put(std::uint32_t id) { free_.push_back(id); }
+  std::uint32_t capacity() const { return capacity_; }
+
+ private:
+  std::uint32_t capacity_;
+  std::uint32_t next_ = 1;  // from here on none was ever taken
+  std::deque<std::uint32_t> free_;
+};
+
+// Contiguous runs of [0, capacity), best fit; freed neighbours join. Owner: one, one thread. O(log free runs).
+class RunAllocator {
+ public:
+  explicit RunAllocator(std::uint32_t capacity);
+
+  // The base of `count` elements in a row; count 0 takes nothing and gives 0.
+  std::optional<std::uint32_t> take(std::uint32_t count);
+  void put(std::uint32_t base, std::uint32_t count);
+  // Takes exactly this run; false where a part of it is taken.
+  bool reserve(std::uint32_t base, std::uint32_t count);
+  std::uint32_t used() const { return used_; }
+  std::uint32_t capacity() const { return capacity_; }
+
+ private:
+  using ByBase = std::map<std::uint32_t, std::uint32_t>;  // base → count
+  void insert(std::uint32_t base, std::uint32_t count);
+  void erase(ByBase::iterator run);
+
+  std::uint32_t capacity_;
+  std::uint32_t used_ = 0;
+  ByBase free_;
+  std::set<std::pair<std::uint32_t, std::uint32_t>> by_count_;  // {count, base}
+};
+
+}  // namespace fairlead::datapath

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/bpf_load_balancer.h"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <utility>
+
+#include "agent/base/log.h"
+
+namespace fairlead::datapath {
+namespace {
+
+// `entry` with its lists sorted and free of duplicates; kInvalid where it mixes families or protocols.
+Result<ServiceEntry> normalized(const std::string& name, const ServiceEntry& entry) {
+  ServiceEntry out = entry;
+  std::ranges::sort(out.frontends);
+  out.frontends.erase(std::ranges::unique(out.frontends).begin(), out.frontends.end());
+  std::ranges::sort(out.backends);
+  out.backends.erase(std::ranges::unique(out.backends).begin(), out.backends.end());
+  if (out.frontends.empty()) return fail(Code::kInvalid, "service {}: it has no frontend", name);
+  const Frontend& first = out.frontends.front();
+  const Family family = first.address.family();
+  if (!std::ranges::all_of(
+          out.frontends,
+          [&](const Frontend& f) { return f.address.family() == family && f.protocol == first.protocol; }) ||
+      !std::ranges::all_of(out.backends, [&](const Backend& b) { return b.address.family() == family; })) {
+    return fail(Code::kInvalid, "service {}: its frontends and backends are of several families or protocols", name);
+  }
+  return out;
+}
+
+std::vector<Frontend> missing_in(const std::vector<Frontend>& all, const std::vector<Frontend>& there) {
+  std::vector<Frontend> out;
+  std::ranges::set_difference(all, there, std::back_inserter(out));
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<BpfLoadBalancer>> BpfLoadBalancer::open(const SockPrograms& programs) {
+  FL_LET(ServiceMaps maps, ServiceMaps::open(programs));
+  FL_LET(Adopted adopted, adopt(maps));
+  FL_LET(std::unique_ptr<GracePeriod> grace, GracePeriod::start());
+  return std::unique_ptr<BpfLoadBalancer>(new BpfLoadBalancer(std::move(maps), std::move(adopted), std::move(grace)));
+}
+
+BpfLoadBalancer::BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace)
+    : maps_(std::move(maps)),
+      services_(std::move(adopted.services)),
+      next_tag_(adopted.next_tag),
+      ids_(std::move(grace), maps_.service_capacity(), maps_.backend_capacity(), std::move(adopted.runs),
+           adopted.used) {
+  for (const auto& [index, live] : services_) {
+    unclaimed_.insert(index);
+    for (const Frontend& frontend : live.entry.frontends) owners_[frontend] = index;
+  }
+}
+
+std::uint32_t BpfLoadBalancer::find_or_claim(const std::string& name, const ServiceEntry& entry) {
+  if (const auto known = names_.find(name); known != names_.end()) return known->second;
+  for (const Frontend& frontend : entry.frontends) {
+    const auto owner = owners_.find(frontend);
+    // Index 0 gathers frontends that lead nowhere: nothing to claim.
+    if (owner == owners_.end() || owner->second == 0 || unclaimed_.erase(owner->second) == 0) continue;
+    names_[name] = owner->second;
+    return owner->second;
+  }
+  return 0;
+}
+
+Result<> BpfLoadBalancer::apply(const std::string& name, const ServiceEntry& wanted) {
+  FL_LET(const ServiceEntry entry, normalized(name, wanted));
+  const std::uint32_t index = find_or_claim(name, entry);
+  if (index == 0) return create(name, entry);
+  LiveService& live = services_.at(index);
+  if (live.entry == entry && !live.suspect) return {};
+  if (auto changed = change(live, entry); !changed) return fail_with(changed.error(), fmt::format("service {}", name));
+  return {};
+}
+
+Result<> BpfLoadBalancer::create(const std::string& name, const ServiceEntry& entry) {
+  LiveService live;
+  const Family family = entry.frontends.front().address.family();
+  auto taken = ids_.take(true, family, 0, 0);
+  if (!taken) return fail_with(taken.error(), fmt::format("service {}", name));
+  live.elements = std::move(*taken);
+  live.tag = next_tag_++;
+  const std::uint32_t index = live.elements.service;
+  maps_.start_service(index, live.tag);
+  if (auto changed = change(live, entry); !changed) {
+    maps_.free_service(index);
+    ids_.retire({.service = index});
+    return fail_with(changed.error(), fmt::format("service {}", name));
+  }
+  services_.emplace(index, std::move(live));
+  names_[name] = index;
+  return {};
+}
+
+Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
+  Elements& held = live.elements;
+  const std::uint32_t index = held.service;
+  const bool is_new = live.entry.frontends.empty();
+
+  // What stays keeps its element; what is suspect keeps nothing.
+  std::vector<std::uint32_t> ids(entry.backends.size(), 0);
+  Elements old{.family = held.family, .base = held.base, .count = held.count};
+  for (std::size_t i = 0; i < held.backends.size(); ++i) {
+    const auto at = std::ranges::lower_bound(entry.backends, live.entry.backends[i]);
+    const bool stays = !live.suspect && at != entry.backends.end() && *at == live.entry.backends[i];
+    if (stays) {
+      ids[static_cast<std::size_t>(at - entry.backends.begin())] = held.backends[i];
+    } else {
+      old.backends.push_back(held.backends[i]);
+    }
+  }
+  const bool same_set = !live.suspect && entry.backends == live.entry.backends;
+  const auto count = static_cast<std::uint32_t>(ids.size());
+  const auto fresh = static_cast<std::size_t>(std::ranges::count(ids, 0U));
+  FL_LET(const Elements taken, ids_.take(false, held.family, fresh, same_set ? 0 : count));
+
+  const auto publish = [&] {
+    if (live.tag == 0 || (live.suspect && maps_.service(index).tag != live.tag)) {
+      if (live.tag == 0) live.tag = next_tag_++;
+      maps_.start_service(index, live.tag);
+    }
+    auto next = taken.backends.begin();
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] != 0) continue;
+      ids[i] = *next++;
+      maps_.write_backend(ids[i], entry.backends[i], index);
+    }
+    if (!same_set) {
+      maps_.write_run(taken.base, ids, live.tag);
+      held.base = taken.base;
+      held.count = count;
+    }
+    maps_.publish(index, held.base, held.count, entry.affinity_timeout_s);
+    for (const std::uint32_t id : old.backends) maps_.retire_backend(held.family, id);
+    held.backends = ids;
+  };
+
+  // The last step that can fail is the frontends': a new service is whole before they lead to it, one in use changes
+  // after.
+  const std::vector<Frontend> added =
+      live.suspect ? entry.frontends : missing_in(entry.frontends, live.entry.frontends);
+  if (is_new) publish();
+  if (auto done = add_frontends(added, index); !done) {
+    if (is_new) {
+      for (const std::uint32_t id : held.backends) maps_.retire_backend(held.family, id);
+      ids_.retire(taken);
+    } else {
+      ids_.put(taken);
+    }
+    return done;
+  }
+  if (!is_new) publish();
+  const std::vector<Frontend> gone = missing_in(live.entry.frontends, entry.frontends);
+  live.entry = entry;
+  live.suspect = false;
+  if (same_set) old.count = 0;
+  ids_.retire(std::move(old));
+  return erase_frontends(gone, index);
+}
+
+Result<> BpfLoadBalancer::add_frontends(const std::vector<Frontend>& frontends, std::uint32_t index) {
+  std::vector<std::pair<Frontend, std::uint32_t>> before;  // what was there, 0: nothing
+  for (const Frontend& frontend : frontends) {
+    if (auto put = maps_.put_frontend(frontend, index); !put) {
+      for (const auto& [each, owner] : before) {
+        owners_[each] = owner;
+        // Best effort: what cannot be undone is found by the audit.
+        if (owner == 0) {
+          owners_.erase(each);
+          (void)maps_.erase_frontend(each);
+        } else {
+          (void)maps_.put_frontend(each, owner);
+        }
+      }
+      return put;
+    }
+    const auto owner = owners_.find(frontend);
+    before.emplace_back(frontend, owner == owners_.end() ? 0 : owner->second);
+    owners_[frontend] = index;
+  }
+  return {};
+}
+
+Result<> BpfLoadBalancer::erase_frontends(const std::vector<Frontend>& frontends, std::uint32_t index) {
+  for (const Frontend& frontend : frontends) {
+    // It may be another service's by now: that one was applied before this one was removed.
+    const auto owner = owners_.find(frontend);
+    if (owner == owners_.end() || owner->second != index) continue;
+    FL_TRY(maps_.erase_frontend(frontend));
+    owners_.erase(owner);
+  }
+  return {};
+}
+
+Result<> BpfLoadBalancer::drop(std::uint32_t index) {
+  LiveService& live = services_.at(index);
+  FL_TRY(erase_frontends(live.entry.frontends, index));
+  if (index != 0) maps_.free_service(index);
+  for (const std::uint32_t id : live.elements.backends) maps_.retire_backend(live.elements.family, id);
+  ids_.retire(std::move(live.elements));
+  services_.erase(index);
+  return {};
+}
+
+Result<> BpfLoadBalancer::remove(const std::string& name) {
+  const auto known = names_.find(name);
+  if (known == names_.end()) return {};
+  if (auto dropped = drop(known->second); !dropped) return fail_with(dropped.error(), fmt::format("service {}", name));
+  names_.erase(known);
+  return {};
+}
+
+Result<> BpfLoadBalancer::remove_unclaimed() {
+  while (!unclaimed_.empty()) {
+    FL_TRY(drop(*unclaimed_.begin()));
+    unclaimed_.erase(unclaimed_.begin());
+  }
+  return {};
+}
+
+std::vector<MapUsage> BpfLoadBalancer::usage() const {
+  std::array<std::uint64_t, 2> frontends{};
+  std::array<std::uint64_t, 2> backends{};
+  std::uint64_t slots = 0;
+  for (const auto& [frontend, index] : owners_) ++frontends[ServiceIds::family_slot(frontend.address.family())];
+  for (const auto& [index, live] : services_) {
+    backends[ServiceIds::family_slot(live.elements.family)] += live.elements.backends.size();
+    slots += live.elements.count;
+  }
+  return {{"svc4", frontends[0], maps_.frontend_capacity()},
+          {"svc6", frontends[1], maps_.frontend_capacity()},
+          {"services", services_.size(), maps_.service_capacity() - 1},
+          {"runs", slots, maps_.run_capacity()},
+          {"backends4", backends[0], maps_.backend_capacity() - 1},
+          {"backends6", backends[1], maps_.backend_capacity() - 1}};
+}
+
+Result<std::set<std::string>> BpfLoadBalancer::audit() {
+  std::map<Frontend, std::uint32_t> missing = owners_;
+  std::vector<Frontend> strays;
+  const auto suspect = [this](std::uint32_t index) { services_.at(index).suspect = true; };
+  FL_TRY(maps_.for_each_frontend([&](const Frontend& frontend, std::uint32_t index) {
+    const auto owner = missing.find(frontend);
+    if (owner == missing.end()) {
+      strays.push_back(frontend);
+      return;
+    }
+    if (owner->second != index) suspect(owner->second);
+    missing.erase(owner);
+  }));
+  for (const auto& [frontend, index] : missing) suspect(index);
+  for (const Frontend& frontend : strays) {
+    log::warn("datapath", "foreign frontend removed", {{"address", frontend.address}, {"port", frontend.port}});
+    FL_TRY(maps_.erase_frontend(frontend));
+  }
+  std::set<std::string> differing;
+  for (const auto& [name, index] : names_) {
+    LiveService& live = services_.at(index);
+    if (!arrays_match(maps_, live)) live.suspect = true;
+    if (live.suspect) differing.insert(name);
+  }
+  return differing;
+}
+
+}  // namespace fairlead::datapath

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// BpfLoadBalancer: Services in the pinned maps of the socket load balancer.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/datapath/adoption.h"
+#include "agent/datapath/load_balancer.h"
+#include "agent/datapath/service_ids.h"
+#include "agent/datapath/service_maps.h"
+#include "agent/datapath/sock_programs.h"
+
+namespace fairlead::datapath {
+
+// Owner: main; thread: the services domain's loop. Each change is a transaction: take all it needs, write the new
+// backends and the new run beside what is in use, publish by one store, then retire what is no longer used. Cost: apply
+// is one system call for each changed frontend, and memory writes for the rest; opening reads all maps once.
+class BpfLoadBalancer final : public LoadBalancer {
+ public:
+  // Takes over what the maps of `programs` hold. Writes nothing but to free what a crash left half written.
+  static Result<std::unique_ptr<BpfLoadBalancer>> open(const SockPrograms& programs);
+
+  Result<> apply(const std::string& name, const ServiceEntry& entry) override;
+  Result<> remove(const std::string& name) override;
+  Result<> remove_unclaimed() override;
+  std::vector<MapUsage> usage() const override;
+  Result<std::set<std::string>> audit() override;
+
+ private:
+  BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace);
+
+  // The index of `name`'s service; of an unclaimed one with a frontend of `entry`, which `name` then claims; or 0.
+  std::uint32_t find_or_claim(const std::string& name, const ServiceEntry& entry);
+  Result<> create(const std::string& name, const ServiceEntry& entry);
+  Result<> change(LiveService& live, const ServiceEntry& entry);
+  // Lets the frontends lead to service `index`; on failure as before.
+  Result<> add_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
+  Result<> erase_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
+  // Takes the service out of the maps.
+  Result<> drop(std::uint32_t index);
+
+  ServiceMaps maps_;
+  std::map<std::uint32_t, LiveService> services_;  // by index
+  std::map<std::string, std::uint32_t> names_;
+  std::set<std::uint32_t> unclaimed_;
+  std::map<Frontend, std::uint32_t> owners_;  // every frontend in the maps, and where it leads
+  std::uint32_t next_tag_;
+  ServiceIds ids_;
+};
+
+}  // namespace fairlead::datapath

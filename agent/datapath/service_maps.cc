@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/service_maps.h"
+
+#include <arpa/inet.h>
+
+#include "agent/datapath/abi.h"
+
+namespace fairlead::datapath {
+namespace {
+
+frontend_v4 key_v4(const Frontend& f) {
+  return {f.address.v4_be(), htons(f.port), static_cast<std::uint8_t>(f.protocol), SCOPE_CLUSTER};
+}
+frontend_v6 key_v6(const Frontend& f) {
+  return {to_abi_v6(f.address), htons(f.port), static_cast<std::uint8_t>(f.protocol), SCOPE_CLUSTER};
+}
+std::uint32_t check(const frontend_v4& key) {
+  return frontend_check_v4(&key);
+}
+std::uint32_t check(const frontend_v6& key) {
+  return frontend_check_v6(&key);
+}
+
+// Calls `visit` with the map of the address's family and its key.
+template <class Map4, class Map6, class Visit>
+auto with_family(const Frontend& frontend, Map4& map4, Map6& map6, Visit visit) {
+  return frontend.address.is_v4() ? visit(map4, key_v4(frontend)) : visit(map6, key_v6(frontend));
+}
+
+template <class Record>
+BackendRecord from_record(const Record& record) {
+  return {.backend = {from_abi(record.address), ntohs(record.port)},
+          .valid = record.state == BACKEND_VALID,
+          .service = record.service,
+          .generation = record.generation};
+}
+
+// The state goes last on the way in, and first on the way out: a valid element is whole.
+template <class Record>
+void write_record(Record& record, decltype(Record::address) address, const Backend& backend, std::uint32_t service) {
+  store(record.state, BACKEND_GONE);
+  record.address = address;
+  record.port = htons(backend.port);
+  record.service = service;
+  store(record.generation, record.generation + 1);
+  store(record.state, BACKEND_VALID);
+}
+
+template <class T>
+Result<MappedArray<T>> open_array(const SockPrograms& programs, const char* name) {
+  FL_LET(const auto map, (Map<std::uint32_t, T>::duplicate(programs.map_fd(name))));
+  return MappedArray<T>::open(map.fd(), map.capacity(), name);
+}
+
+}  // namespace
+
+Result<ServiceMaps> ServiceMaps::open(const SockPrograms& programs) {
+  FL_LET(auto svc4, (Map<frontend_v4, frontend>::duplicate(programs.map_fd("svc4"))));
+  FL_LET(auto svc6, (Map<frontend_v6, frontend>::duplicate(programs.map_fd("svc6"))));
+  FL_LET(auto services, open_array<::service>(programs, "services"));
+  FL_LET(auto runs, open_array<run_slot>(programs, "runs"));
+  FL_LET(auto backends4, open_array<backend_v4>(programs, "backends4"));
+  FL_LET(auto backends6, open_array<backend_v6>(programs, "backends6"));
+  return ServiceMaps(std::move(svc4), std::move(svc6), std::move(services), std::move(runs), std::move(backends4),
+                     std::move(backends6));
+}
+
+Result<> ServiceMaps::put_frontend(const Frontend& frontend, std::uint32_t service) {
+  return with_family(frontend, svc4_, svc6_,
+                     [service](auto& map, const auto& key) { return map.update(key, {service, check(key)}); });
+}
+
+Result<> ServiceMaps::erase_frontend(const Frontend& frontend) {
+  return with_family(frontend, svc4_, svc6_, [](auto& map, const auto& key) -> Result<> {
+    FL_TRY(map.erase(key));
+    return {};
+  });
+}
+
+Result<> ServiceMaps::for_each_frontend(const std::function<void(const Frontend&, std::uint32_t)>& visit) const {
+  const auto each = [&visit](const auto& key, const ::frontend& value) {
+    visit({from_abi(key.address), ntohs(key.port), static_cast<Protocol>(key.protocol)},
+          value.check == check(key) ? value.service : 0);
+  };
+  FL_TRY(svc4_.for_each(each));
+  return svc6_.for_each(each);
+}
+
+ServiceRecord ServiceMaps::service(std::uint32_t index) const {
+  const ::service& element = services_[index];
+  return {element.base, element.count, element.tag, element.affinity_timeout_s};
+}
+
+void ServiceMaps::start_service(std::uint32_t index, std::uint32_t tag) {
+  ::service& element = services_[index];
+  store(element.run, 0);
+  store(element.affinity_timeout_s, 0);
+  store(element.tag, tag);
+}
+
+void ServiceMaps::publish(std::uint32_t index, std::uint32_t base, std::uint32_t count,
+                          std::uint32_t affinity_timeout_s) {
+  ::service& element = services_[index];
+  store(element.affinity_timeout_s, affinity_timeout_s);
+  store(element.run, static_cast<std::uint64_t>(count) << 32 | base);
+}
+
+void ServiceMaps::free_service(std::uint32_t index) {
+  ::service& element = services_[index];
+  store(element.run, 0);
+  store(element.tag, 0);
+}
+
+void ServiceMaps::write_run(std::uint32_t base, std::span<const std::uint32_t> backends, std::uint32_t tag) {
+  for (const std::uint32_t backend : backends) {
+    store(runs_[base].backend, backend);
+    store(runs_[base].tag, tag);
+    ++base;
+  }
+}
+
+BackendRecord ServiceMaps::backend(Family family, std::uint32_t id) const {
+  return family == Family::kV4 ? from_record(backends4_[id]) : from_record(backends6_[id]);
+}
+
+void ServiceMaps::write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service) {
+  if (backend.address.is_v4()) {
+    write_record(backends4_[id], backend.address.v4_be(), backend, service);
+  } else {
+    write_record(backends6_[id], to_abi_v6(backend.address), backend, service);
+  }
+}
+
+void ServiceMaps::retire_backend(Family family, std::uint32_t id) {
+  store(family == Family::kV4 ? backends4_[id].state : backends6_[id].state, BACKEND_GONE);
+}
+
+}  // namespace fairlead::datapath

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// ServiceMaps: the maps of Services as the agent reads and writes them, element by element.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "agent/base/ip.h"
+#include "agent/base/result.h"
+#include "agent/datapath/load_balancer.h"
+#include "agent/datapath/map.h"
+#include "agent/datapath/mapped_array.h"
+#include "agent/datapath/sock_programs.h"
+#include "bpf/abi/service.h"
+
+namespace fairlead::datapath {
+
+// A backend element as it stands in its array.
+struct BackendRecord {
+  Backend backend;
+  bool valid = false;
+  std::uint32_t service = 0;
+  std::uint32_t generation = 0;
+};
+
+// What a service's element says.
+struct ServiceRecord {
+  std::uint32_t base = 0;
+  std::uint32_t count = 0;
+  std::uint32_t tag = 0;
+  std::uint32_t affinity_timeout_s = 0;
+  bool operator==(const ServiceRecord&) const = default;
+};
+
+// Owner: BpfLoadBalancer; same thread. Holds the order in which a reader may see stores, and nothing else: which
+// element is whose is the owner's to know. Cost: arrays are plain memory; a frontend is a system call.
+class ServiceMaps {
+ public:
+  static Result<ServiceMaps> open(const SockPrograms& programs);
+
+  // Frontends lead to an element of `services`.
+  Result<> put_frontend(const Frontend& frontend, std::uint32_t service);
+  Result<> erase_frontend(const Frontend& frontend);
+  // `visit(frontend, service)` for all, of both families. A value that is not its key's own shows as service 0.
+  Result<> for_each_frontend(const std::function<void(const Frontend&, std::uint32_t)>& visit) const;
+
+  ServiceRecord service(std::uint32_t index) const;
+  // Gives a free element a tag; its set is empty until it is published.
+  void start_service(std::uint32_t index, std::uint32_t tag);
+  // The one store by which every later connection sees the run that was written.
+  void publish(std::uint32_t index, std::uint32_t base, std::uint32_t count, std::uint32_t affinity_timeout_s);
+  void free_service(std::uint32_t index);
+
+  void write_run(std::uint32_t base, std::span<const std::uint32_t> backends, std::uint32_t tag);
+  std::span<const run_slot> run(std::uint32_t base, std::uint32_t count) const { return {&runs_[base], count}; }
+
+  BackendRecord backend(Family family, std::uint32_t id) const;
+  // Writes a free element as a new generation of it, valid for `service`.
+  void write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service);
+  // From here on nothing remembered of it is believed; who reads a run still finds the address.
+  void retire_backend(Family family, std::uint32_t id);
+
+  std::uint32_t frontend_capacity() const { return svc4_.capacity(); }
+  std::uint32_t service_capacity() const { return services_.size(); }
+  std::uint32_t run_capacity() const { return runs_.size(); }
+  std::uint32_t backend_capacity() const { return backends4_.size(); }
+
+ private:
+  ServiceMaps(Map<frontend_v4, frontend> svc4, Map<frontend_v6, frontend> svc6, MappedArray<::service> services,
+              MappedArray<run_slot> runs, MappedArray<backend_v4> backends4, MappedArray<backend_v6> backends6)
+      : svc4_(std::move(svc4)),
+        svc6_(std::move(svc6)),
+        services_(std::move(services)),
+        runs_(std::move(runs)),
+        backends4_(std::move(backends4)),
+        backends6_(std::move(backends6)) {}
+
+  Map<frontend_v4, frontend> svc4_;
+  Map<frontend_v6, frontend> svc6_;
+  MappedArray<::service> services_;
+  MappedArray<run_slot> runs_;
+  MappedArray<backend_v4> backends4_;
+  MappedArray<backend_v6> backends6_;
+};
+
+}  // namespace fairlead::datapath

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/sock_programs.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
+
+#include <cerrno>
+#include <fstream>
+#include <utility>
+
+#include "agent/datapath/object.h"
+#include "sock.skel.h"
+
+namespace fairlead::datapath {
+
+struct SockPrograms::Skeleton {
+  Object<sock_bpf, sock_bpf::destroy> skeleton;
+};
+
+Result<std::string> find_cgroup2_root() {
+  std::ifstream mounts("/proc/self/mounts");
+  for (std::string device, path, type, rest; mounts >> device >> path >> type;) {
+    std::getline(mounts, rest);
+    if (type == "cgroup2") return path;
+  }
+  return fail(Code::kNotFound,
+              "no cgroup2 is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or name "
+              "its folder with --cgroup-root");
+}
+
+Result<std::unique_ptr<SockPrograms>> SockPrograms::load(const BpfRoot& root, const SockCapacities& capacities) {
+  Object<sock_bpf, sock_bpf::destroy> skeleton(sock_bpf::open(nullptr));
+  if (skeleton == nullptr) return fail_errno(errno, "open BPF object sock");
+  const auto& maps = skeleton->maps;
+  for (const auto& [map, entries] : {
+           std::pair{maps.svc4, capacities.frontends},
+           {maps.svc6, capacities.frontends},
+           {maps.services, capacities.services},
+           {maps.runs, capacities.run_slots},
+           {maps.backends4, capacities.backends},
+           {maps.backends6, capacities.backends},
+           {maps.affinity4, capacities.affinities},
+           {maps.affinity6, capacities.affinities},
+           {maps.sk_clients, capacities.clients},
+           {maps.sk_spill, capacities.spilled},
+       }) {
+    const int status = bpf_map__set_max_entries(map, entries);
+    if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", bpf_map__name(map)));
+  }
+  FL_TRY(load_object(skeleton->obj, root));
+  return std::unique_ptr<SockPrograms>(new SockPrograms(root, std::make_unique<Skeleton>(std::move(skeleton))));
+}
+
+SockPrograms::SockPrograms(const BpfRoot& root, std::unique_ptr<Skeleton> skeleton)
+    : root_(root), skeleton_(std::move(skeleton)) {}
+
+SockPrograms::~SockPrograms() = default;
+
+Result<> SockPrograms::attach(const std::string& cgroup_root) {
+  const UniqueFd cgroup(::open(cgroup_root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!cgroup) return fail_errno(errno, fmt::format("cgroup {}: open", cgroup_root));
+  struct statfs filesystem{};
+  if (fstatfs(cgroup.get(), &filesystem) != 0) return fail_errno(errno, fmt::format("cgroup {}: statfs", cgroup_root));
+  if (static_cast<unsigned long>(filesystem.f_type) != CGROUP2_SUPER_MAGIC) {
+    return fail(Code::kInvalid, "cgroup {} is not in a cgroup2 hierarchy; give one with --cgroup-root", cgroup_root);
+  }
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, skeleton_->skeleton->obj) {
+    FL_TRY(attach_pinned(cgroup_attachment(program, cgroup.get()), root_));
+  }
+  return {};
+}
+
+int SockPrograms::map_fd(const char* name) const {
+  return bpf_object__find_map_fd_by_name(skeleton_->skeleton->obj, name);
+}
+
+Result<std::vector<ProgramFacts>> SockPrograms::facts() const {
+  std::vector<ProgramFacts> out;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, skeleton_->skeleton->obj) {
+    bpf_prog_info info{};
+    std::uint32_t size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) != 0) {
+      return fail_errno(errno, fmt::format("program {}: info", bpf_program__name(program)));
+    }
+    out.push_back({info.name, info.id, info.verified_insns});
+  }
+  return out;
+}
+
+}  // namespace fairlead::datapath

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// SockPrograms: the socket load balancer's BPF object (bpf/sock.bpf.c), loaded and attached to a cgroup.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "agent/datapath/bpf_root.h"
+
+namespace fairlead::datapath {
+
+// Sizes of the maps, fixed when they are first made. The defaults take about 40 MB.
+struct SockCapacities {
+  std::uint32_t frontends = 65'536;    // of each family
+  std::uint32_t services = 65'536;     // entries: Service ports by family
+  std::uint32_t run_slots = 1U << 20;  // backends of all services, and as many again while sets change
+  std::uint32_t backends = 262'144;    // of each family
+  std::uint32_t affinities = 65'536;   // clients × services remembered, of each family
+  std::uint32_t clients = 16'384;      // network namespaces served
+  std::uint32_t spilled = 16'384;      // peers of UDP sockets that talk to more than four services
+};
+
+// The cgroup2 mount of this machine (on a hybrid one /sys/fs/cgroup/unified).
+Result<std::string> find_cgroup2_root();
+
+// A loaded program, for the record of what the verifier had to do.
+struct ProgramFacts {
+  std::string name;
+  std::uint32_t id = 0;
+  std::uint32_t verified_instructions = 0;
+};
+
+// Owner: main, before and longer than what uses its maps. Thread: main's. Nothing is undone by the destructor:
+// programs, maps and links live on by their pins. Cost: load about 50 ms.
+class SockPrograms {
+ public:
+  // Loads the programs beside those that run now, over the maps pinned in `root` (or new ones). Attaches nothing.
+  static Result<std::unique_ptr<SockPrograms>> load(const BpfRoot& root, const SockCapacities& capacities);
+  ~SockPrograms();
+
+  // Lets the hooks of the cgroup at `cgroup_root` run these programs, one atomic replacement each.
+  Result<> attach(const std::string& cgroup_root);
+
+  // A map by its name in the object; -1 where there is none. The fd stays this object's.
+  int map_fd(const char* name) const;
+  Result<std::vector<ProgramFacts>> facts() const;
+
+ private:
+  struct Skeleton;
+  SockPrograms(const BpfRoot& root, std::unique_ptr<Skeleton> skeleton);
+  const BpfRoot& root_;
+  std::unique_ptr<Skeleton> skeleton_;
+};
+
+}  // namespace fairlead::datapath

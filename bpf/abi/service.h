@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Services in the maps: frontend -> service index -> run of backend ids -> backend. Only array elements written by
+ * single aligned stores are trusted whole; a hash value is checked against its key before it is believed.
+ */
+#pragma once
+
+#include "bpf/abi/address.h"
+
+/* Where a frontend is served. */
+enum frontend_scope {
+	SCOPE_CLUSTER = 0, /* to pods and to the node itself */
+};
+
+/* Keys of hashes svc4 and svc6: what a client connects to. Ports are in network order. */
+struct frontend_v4 {
+	__be32 address;
+	__be16 port;
+	__u8 protocol; /* IPPROTO_* */
+	__u8 scope;    /* enum frontend_scope */
+};
+
+struct frontend_v6 {
+	struct ipv6_address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 scope;
+};
+
+/* Value of svc4 and svc6. An element that is being replaced may show another key's value: `check` belongs to the key. */
+struct frontend {
+	__u32 service; /* index into `services` */
+	__u32 check;   /* frontend_check_*() of the key */
+};
+
+/* Element of array `services`; index 0 is nobody's. The agent stores each field whole; `run` publishes a backend set. */
+struct service {
+	union {
+		struct {
+			__u32 base;  /* first element in `runs` … */
+			__u32 count; /* … and how many; 0: connections are refused */
+		};
+		__u64 run; /* both, for the one load and the one store */
+	};
+	__u32 tag; /* of this use of the index; 0: free */
+	__u32 flags;
+	__u32 affinity_timeout_s; /* ClientIP affinity; 0: none */
+	__u32 reserved[3];
+};
+
+/* Element of array `runs`. */
+struct run_slot {
+	__u32 backend; /* index into backends4 or backends6 */
+	__u32 tag;     /* of the service that the run belongs to; another: the run was given away, read again */
+};
+
+/*
+ * Elements of arrays backends4 and backends6; index 0 is nobody's. A backend belongs to one service. It is valid while
+ * `state` says so; what remembers a backend remembers {index, generation}, and a difference means that it is gone.
+ */
+enum backend_state {
+	BACKEND_GONE = 0,
+	BACKEND_VALID = 1,
+};
+
+struct backend_v4 {
+	__be32 address;
+	__be16 port;
+	__u16 state; /* enum backend_state */
+	__u32 service;
+	__u32 generation;
+};
+
+struct backend_v6 {
+	struct ipv6_address address;
+	__be16 port;
+	__u16 state;
+	__u32 service;
+	__u32 generation;
+	__u32 reserved;
+};
+
+/* LRU hashes affinity4 and affinity6: which backend a client keeps. */
+struct affinity_v4 {
+	__be32 client;
+	__u32 service;
+};
+
+struct affinity_v6 {
+	struct ipv6_address client;
+	__u32 service;
+};
+
+struct affinity {
+	__u32 backend;
+	__u32 generation;
+	__u64 seen_ns; /* last connection; CLOCK_MONOTONIC */
+};
+
+/* Value of hash sk_clients, by netns cookie: the hooks act for sockets in these namespaces only. */
+struct socket_client {
+	struct ipv6_address v6; /* the client for affinity; zero: it has none of the family */
+	__be32 v4;
+	__u32 reserved;
+};
+
+/* An end of a socket's traffic; IPv4 as v4-mapped IPv6. */
+struct socket_peer {
+	struct ipv6_address address;
+	__be16 port;
+	__u16 pad;
+};
+
+/* What the application named, and where its traffic goes instead. */
+struct translation {
+	struct socket_peer service;
+	struct socket_peer backend;
+	__u32 service_index;
+	__u32 backend_index;
+	__u32 generation;
+	__u32 state; /* enum translation_state */
+};
+
+enum translation_state {
+	TRANSLATION_NONE = 0,
+	TRANSLATION_FILLING = 1, /* by another thread of the socket's owner */
+	TRANSLATION_READY = 2,   /* never changes again, while the socket lives */
+};
+
+/* Socket storage sk_udp: the peers of an unconnected UDP socket. More than fit are in hash sk_spill. */
+#define SOCKET_SLOTS 4
+#define SOCKET_SPILL 64
+
+struct socket_slots {
+	struct translation slots[SOCKET_SLOTS];
+	__u32 spilled; /* ordinals below this may be in sk_spill */
+	__u32 reserved;
+};
+
+struct spill_key {
+	__u64 cookie; /* the socket's */
+	__u32 ordinal;
+	__u32 pad;
+};
+
+struct spill {
+	__u64 cookie; /* the key's, to tell an element that was given away */
+	struct translation translation;
+};
+
+static inline __u32 frontend_check_v4(const struct frontend_v4 *key)
+{
+	return key->address ^ ((__u32)key->port << 16 | key->protocol << 8 | key->scope);
+}
+
+static inline __u32 frontend_check_v6(const struct frontend_v6 *key)
+{
+	const __u32 *word = key->address.words;
+
+	/* Multiplied, so that words in another order differ. */
+	return (((word[0] * 31 + word[1]) * 31 + word[2]) * 31 + word[3]) ^
+	       ((__u32)key->port << 16 | key->protocol << 8 | key->scope);
+}
+
+FL_ABI_ASSERT(sizeof(struct frontend_v4) == 8, "layout of struct frontend_v4 is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct frontend_v6) == 20, "layout of struct frontend_v6 is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct frontend) == 8, "layout of struct frontend is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct service) == 32, "layout of struct service is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct run_slot) == 8, "layout of struct run_slot is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct backend_v4) == 16, "layout of struct backend_v4 is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct backend_v6) == 32, "layout of struct backend_v6 is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct affinity) == 16, "layout of struct affinity is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct socket_client) == 24, "layout of struct socket_client is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct translation) == 56, "layout of struct translation is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct socket_slots) == 232, "layout of struct socket_slots is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct spill) == 64, "layout of struct spill is shared and pinned");

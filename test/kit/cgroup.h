@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// A cgroup2 of a test's own, below the machine's root and beside those of other tests.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "agent/base/result.h"
+
+namespace fairlead::testkit {
+
+// Owner: the test. Made empty; gone with this object, which moves the process back where it was.
+class TestCgroup {
+ public:
+  // `root`: where cgroup2 is mounted.
+  static Result<TestCgroup> make(const std::string& root, const std::string& name);
+  TestCgroup(TestCgroup&& other) noexcept : root_(other.root_), path_(std::exchange(other.path_, {})) {}
+  TestCgroup& operator=(TestCgroup&&) = delete;
+  ~TestCgroup();
+
+  const std::string& path() const { return path_; }
+  // Moves this process, with all its threads, in here: the cgroup's hooks see the sockets it makes from now on.
+  Result<> enter() const;
+
+ private:
+  TestCgroup(std::string root, std::string path) : root_(std::move(root)), path_(std::move(path)) {}
+  std::string root_;
+  std::string path_;
+};
+
+}  // namespace fairlead::testkit
