@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "agent/base/atomic_file.h"
+#include "agent/services/slice_controller.h"
 #include "test/unit/services/rows.h"
 
 namespace fairlead::services {
@@ -436,6 +437,39 @@ TEST_F(ManifestsTest, AFileThatCannotBeWrittenIsAFailureOfItsOwn) {
   std::filesystem::create_directories(dir);
   while (!domain->health().synced) loop.poll();  // by back-off
   EXPECT_TRUE(std::filesystem::exists(path));
+}
+
+// The whole way of a node that lives on manifests: no slice but those made here.
+TEST_F(ManifestsTest, PodsBecomeBackendsByWayOfSlices) {
+  std::optional<SliceController> controller;
+  controller.emplace(loop, SliceController::Deps{.services = service_table.reader(),
+                                                 .pods = pod_table.reader(),
+                                                 .slices = slice_table.writer("api"),
+                                                 .node = "node-1",
+                                                 .families = {Family::kV4}});
+  make();
+  services.upsert("default/web", service("web", {}));
+  pods.upsert("a", pod("a", "web", {"10.0.0.1"}));
+  pods.upsert("b", pod("b", "web", {"10.0.0.2"}));
+  services.set_complete();
+  loop.poll();
+  EXPECT_TRUE(balancer.calls.empty());
+  pods.set_complete();
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1 10.0.0.2");
+  auto leaving = pod("a", "web", {"10.0.0.1"});
+  leaving.terminating = true;
+  const Revision revision = pods.upsert("a", leaving);
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2");
+  EXPECT_EQ(heard().value().revision, revision);
+  pods.erase("a");
+  pods.upsert("c", pod("c", "web", {"10.0.0.3"}));
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2 10.0.0.3");
+  pods.upsert("a", pod("a", "web", {"10.0.0.1"}));  // the same manifest again: the same uid
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1 10.0.0.2 10.0.0.3");
 }
 
 TEST_F(ServicesTest, AnswersQuestions) {
