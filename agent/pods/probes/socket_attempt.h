@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// SocketAttempt: one TCP or HTTP attempt of a probe over a non-blocking socket.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "agent/base/loop.h"
+#include "agent/base/unique_fd.h"
+#include "agent/pods/probes/probe_spec.h"
+
+namespace fairlead::pods {
+
+struct Attempt {
+  bool success = false;
+  std::string message;  // why it failed; what an HTTP server said of it, shortened
+};
+
+// Owner: the prober. Thread: its loop. `done` runs once, never from inside the constructor, and may destroy this; a
+// destroyed attempt does not answer. Cost: a socket and a timer while it lasts, ≤ 10 KiB of body read.
+//
+// The socket is closed with SO_LINGER 0: probes of a full node would otherwise keep thousands of ports in TIME_WAIT.
+// (kubelet lingers for a second, which would block this loop.) An HTTP answer is read to its end first.
+class SocketAttempt {
+ public:
+  using Done = std::function<void(Attempt)>;
+  // `request` empty: a connection that opens is all.
+  SocketAttempt(Loop& loop, const IpAddress& address, std::uint16_t port, std::string request, Duration timeout,
+                Done done);
+  SocketAttempt(const SocketAttempt&) = delete;
+  SocketAttempt& operator=(const SocketAttempt&) = delete;
+
+ private:
+  void open(const IpAddress& address);
+  void on_connected();
+  void on_writable();
+  void on_readable();
+  // Judges the answer once there is enough of it; `end`: there is no more.
+  void judge(bool end);
+  void finish(bool success, std::string message);
+  void later(std::string message);
+
+  Loop& loop_;
+  std::string peer_;  // "10.0.0.1:80"
+  std::uint16_t port_;
+  std::string request_;
+  std::size_t sent_ = 0;
+  std::string answer_;
+  Done done_;
+  UniqueFd socket_;
+  Subscription watch_;  // after socket_: ends first
+  Subscription timer_;
+};
+
+}  // namespace fairlead::pods
