@@ -92,7 +92,7 @@ class SockLbTest : public testing::Test {
     ASSERT_TRUE(cgroup) << cgroup.error().message();
     cgroup_.emplace(std::move(*cgroup));
     ASSERT_TRUE(cgroup_->enter());
-    path_ = testkit::bpf_root() + "/" + std::to_string(getpid()) + std::to_string(++roots_);
+    path_ = testkit::bpffs() + "/" + std::to_string(getpid()) + std::to_string(++roots_);
     ASSERT_NO_FATAL_FAILURE(open());
     ASSERT_TRUE(agent_.clients->admit(netns_cookie(), {ip("10.0.0.9"), ip("fd00::9")}));
   }
