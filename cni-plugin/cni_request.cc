@@ -31,24 +31,30 @@ std::map<std::string, std::string> parse_args(std::string_view text) {
 
 struct Configuration {
   std::string version;
-  std::string run_dir;
+  bool loopback = false;
+  std::string run_dir;  // not for loopback
 };
+
+std::expected<std::string, CniError> text_of(const Json& json, const char* name) {
+  const auto at = json.find(name);
+  if (at == json.end() || !at->is_string()) {
+    return refuse(CniCode::kInvalidConfig, "network configuration, {}: want a string", name);
+  }
+  return at->get<std::string>();
+}
 
 std::expected<Configuration, CniError> parse_configuration(const std::string& text) {
   const Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded()) return refuse(CniCode::kDecode, "the network configuration is not JSON");
   if (!json.is_object()) return refuse(CniCode::kDecode, "the network configuration is not a JSON object");
   Configuration out;
-  for (const auto& [name, field] : {std::pair{"cniVersion", &out.version}, {"runDir", &out.run_dir}}) {
-    const auto at = json.find(name);
-    if (at == json.end() || !at->is_string()) {
-      return refuse(CniCode::kInvalidConfig, "network configuration, {}: want a string", name);
-    }
-    *field = at->get<std::string>();
-  }
+  FL_LET(out.version, text_of(json, "cniVersion"));
   if (std::ranges::find(kVersions, out.version) == std::end(kVersions)) {
     return refuse(CniCode::kIncompatibleVersion, "CNI version \"{}\" is not supported", out.version);
   }
+  out.loopback = json.value("type", Json()) == "loopback";
+  if (out.loopback) return out;
+  FL_LET(out.run_dir, text_of(json, "runDir"));
   if (!out.run_dir.starts_with('/')) {
     return refuse(CniCode::kInvalidConfig, "network configuration, runDir: \"{}\" is no absolute path", out.run_dir);
   }
@@ -81,8 +87,11 @@ std::expected<CniRequest, CniError> parse_request(const Environment& environment
   if (netns.empty() && request.command != "DEL") return refuse(CniCode::kInvalidEnvironment, "CNI_NETNS is not set");
   auto parsed = parse_configuration(configuration);
   if (!parsed) return std::unexpected(std::move(parsed).error());
-  auto args = parse_args(environment("CNI_ARGS"));
   request.cni_version = parsed->version;
+  request.netns = netns;
+  request.loopback = parsed->loopback;
+  if (request.loopback) return request;
+  auto args = parse_args(environment("CNI_ARGS"));
   request.socket = parsed->run_dir + "/agent.sock";
   request.op = op->second;
   request.args = {{"container", container},

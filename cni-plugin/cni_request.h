@@ -36,8 +36,10 @@ struct CniRequest {
   std::string command;      // ADD, DEL, CHECK or VERSION
   std::string cni_version;  // as the configuration says
   std::string socket;       // the agent's
-  std::string op;           // of the local protocol; empty for VERSION, which needs no agent
+  std::string op;           // of the local protocol; empty where no agent is needed: VERSION, and as loopback
   Json args;
+  bool loopback = false;  // asked as the plugin of that name (loopback.h)
+  std::string netns;
 };
 
 std::expected<CniRequest, CniError> parse_request(const Environment& environment, const std::string& configuration);

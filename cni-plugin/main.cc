@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // fairlead-cni: the CNI plugin. It understands the runtime, makes one call to the agent and prints the answer; all that
-// is decided is decided there.
+// is decided is decided there. Installed as `loopback` it is that plugin, too.
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +11,7 @@
 
 #include "agent/base/local_protocol.h"
 #include "cni-plugin/cni_request.h"
+#include "cni-plugin/loopback.h"
 
 namespace fairlead::cni {
 namespace {
@@ -48,7 +49,12 @@ int run() {
   };
   const auto request = parse_request(environment, *configuration);
   if (!request) return print(error_result({}, request.error()), 1);
-  if (request->op.empty()) return print(version_result(request->cni_version), 0);
+  if (request->command == "VERSION") return print(version_result(request->cni_version), 0);
+  if (request->loopback) {
+    const auto result = run_loopback(*request);
+    if (!result) return print(error_result(request->cni_version, result.error()), 1);
+    return request->command == "ADD" ? print(*result, 0) : 0;
+  }
   const auto answer = local_call(request->socket, request->op, request->args, kDeadline);
   if (!answer) return print(error_result(request->cni_version, from_agent(request->command, answer.error())), 1);
   return request->command == "ADD" ? print(*answer, 0) : 0;

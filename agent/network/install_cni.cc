@@ -2,6 +2,7 @@
 #include "agent/network/install_cni.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -32,7 +33,11 @@ Result<> install_cni(const std::string& bin_dir, const std::string& conf_dir, co
   FL_LET(const std::string program, read_file(source));
   FL_TRY(make_folder(bin_dir));
   FL_TRY(make_folder(conf_dir));
-  FL_TRY(write_atomically(fmt::format("{}/{}", bin_dir, kProgram), program, {.mode = facts.st_mode & 07777}));
+  const WriteOptions options{.mode = facts.st_mode & 07777};
+  FL_TRY(write_atomically(fmt::format("{}/{}", bin_dir, kProgram), program, options));
+  if (const std::string loopback = bin_dir + "/loopback"; access(loopback.c_str(), F_OK) != 0) {
+    FL_TRY(write_atomically(loopback, program, options));
+  }
   const Json conf{{"cniVersion", kConfVersion},
                   {"name", "fairlead"},
                   {"plugins", Json::array({{{"type", kProgram}, {"runDir", run_dir}}})}};

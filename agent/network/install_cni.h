@@ -10,7 +10,9 @@ namespace fairlead::network {
 
 // Copies the program `source` to `bin_dir`/fairlead-cni and then writes `conf_dir`/05-fairlead.conflist, which names
 // `run_dir` (where the agent's socket is). Both are replaced whole, so a runtime may read them at any time; missing
-// folders are made. The order matters: a runtime that finds the configuration finds the program.
+// folders are made. Runtimes also run a plugin `loopback` from `bin_dir`: where there is none, the program, which
+// serves as that too, is installed under this name. The order matters: a runtime that finds the configuration finds the
+// program.
 Result<> install_cni(const std::string& bin_dir, const std::string& conf_dir, const std::string& run_dir,
                      const std::string& source);
 

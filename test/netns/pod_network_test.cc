@@ -242,6 +242,20 @@ TEST_F(PodNetwork, CheckSeesWhatIsMissing) {
   EXPECT_THAT(checked.output.value("msg", ""), HasSubstr(device_name({.container = "a", .ifname = "eth0"})));
 }
 
+TEST_F(PodNetwork, ThePluginServesAsLoopbackToo) {
+  const PodNetns netns = PodNetns::make("a").value();
+  const std::string configuration = R"({"cniVersion": "0.3.1", "name": "cni-loopback", "type": "loopback"})";
+  EXPECT_EQ(run_plugin("CHECK", "a", netns.path(), configuration).exit_code, 1);
+  const PluginResult added = run_plugin("ADD", "a", netns.path(), configuration);
+  ASSERT_EQ(added.exit_code, 0) << added.output;
+  EXPECT_EQ(added.output["ips"][0], (Json{{"address", "127.0.0.1/8"}, {"interface", 0}, {"version", "4"}}));
+  EXPECT_TRUE(connect_tcp(&netns, &netns, ip("127.0.0.1")));
+  EXPECT_TRUE(connect_tcp(&netns, &netns, ip("::1")));
+  EXPECT_EQ(run_plugin("CHECK", "a", netns.path(), configuration).exit_code, 0);
+  EXPECT_EQ(run_plugin("DEL", "a", "", configuration).exit_code, 0);
+  EXPECT_EQ(run_plugin("ADD", "a", "/nowhere", configuration).output["code"], 4);
+}
+
 TEST_F(PodNetwork, ThePluginRefusesByTheSpecsCodes) {
   EXPECT_EQ(run_plugin("ADD", "a", "/x", "garbage {").output["code"], 6);
   EXPECT_EQ(run_plugin("ADD", "a", "/x", "[]").output["code"], 6);

@@ -76,6 +76,14 @@ TEST(CniRequest, BadConfigurationsHaveTheSpecsCodes) {
   }
 }
 
+TEST(CniRequest, AsLoopbackItNeedsNoAgent) {
+  const auto request = parse(kAdd, R"({"cniVersion": "0.3.1", "name": "cni-loopback", "type": "loopback"})").value();
+  EXPECT_TRUE(request.loopback);
+  EXPECT_TRUE(request.op.empty());
+  EXPECT_EQ(request.netns, "/run/netns/a");
+  EXPECT_FALSE(parse(kAdd).value().loopback);
+}
+
 TEST(CniRequest, VersionNeedsNothing) {
   const auto request = parse({{"CNI_COMMAND", "VERSION"}}, "").value();
   EXPECT_TRUE(request.op.empty());

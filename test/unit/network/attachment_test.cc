@@ -123,6 +123,10 @@ TEST(InstallCni, CopiesTheProgramThenNamesIt) {
     ASSERT_TRUE(install_cni(base + "/bin", base + "/etc/net.d", "/run/x", base + "/plugin"));
   }
   EXPECT_EQ(std::filesystem::status(base + "/bin/fairlead-cni").permissions(), std::filesystem::perms(0755));
+  EXPECT_TRUE(std::filesystem::exists(base + "/bin/loopback"));
+  std::ofstream(base + "/bin/loopback") << "another's";
+  ASSERT_TRUE(install_cni(base + "/bin", base + "/etc/net.d", "/run/x", base + "/plugin"));
+  EXPECT_EQ(std::filesystem::file_size(base + "/bin/loopback"), 9U) << "what is there stays";
   std::ifstream file(base + "/etc/net.d/05-fairlead.conflist");
   const Json conf = Json::parse(file);
   EXPECT_EQ(conf["plugins"], Json::array({{{"type", "fairlead-cni"}, {"runDir", "/run/x"}}}));
