@@ -54,8 +54,7 @@ class Builder {
     }
     if (out.node_ips.empty()) out.node_ips = host.addresses;
     if (out.node_ips.empty()) return fail(Code::kInvalid, "--node-ip: this machine has no address to take; set it");
-    if (out.cgroup_root.empty()) out.cgroup_root = host.cgroup2_root;
-    if (out.cgroup_root.empty()) return fail(Code::kInvalid, "--cgroup-root: no cgroup2 file system is mounted");
+    FL_TRY(place_cgroups(host));
     if (!out.manifests.empty()) {
       if (out.pod_cidrs.empty()) FL_TRY(set(named("podCIDR"), "10.244.0.0/24", "--pod-cidr, by default"));
       if (out.service_cidrs.empty()) FL_TRY(set(named("serviceCIDR"), "10.96.0.0/16", "--service-cidr, by default"));
@@ -126,6 +125,21 @@ class Builder {
   }
 
   const std::string& origin(const std::string& name) const { return origins_.at(name); }
+
+  // Socket programs see pods only below their own cgroup, so the runtime is given a parent there.
+  Result<> place_cgroups(const HostFacts& host) {
+    AgentConfiguration& out = configuration_;
+    if (host.cgroup2_mounts.empty()) return fail(Code::kInvalid, "--cgroup-root: no cgroup2 file system is mounted");
+    if (out.cgroup_root.empty()) out.cgroup_root = host.cgroup2_mounts.front();
+    while (out.cgroup_root.ends_with('/')) out.cgroup_root.pop_back();
+    for (const std::string& mount : host.cgroup2_mounts) {
+      if (!(out.cgroup_root + "/").starts_with(mount + "/")) continue;
+      out.pods_cgroup = out.cgroup_root.substr(mount.size()) + "/" + out.cgroup_prefix;
+      return {};
+    }
+    return fail(Code::kInvalid, "{}: {} is not in the cgroup2 file system at {}", origin("cgroupRoot"), out.cgroup_root,
+                host.cgroup2_mounts.front());
+  }
 
   // Pods and Services must be told apart by address alone.
   Result<> check_ranges() const {

@@ -32,8 +32,9 @@ struct AgentConfiguration {
   std::vector<Cidr> service_cidrs;
   std::string runtime_endpoint = "unix:///run/containerd/containerd.sock";
   std::string bpf_root = "/sys/fs/bpf/fairlead";
-  std::string cgroup_root;                 // absolute, inside a cgroup2 mount
-  std::string cgroup_prefix = "kubepods";  // pods' cgroups are cgroup_root/cgroup_prefix/…
+  std::string cgroup_root;  // absolute, inside a cgroup2 mount
+  std::string cgroup_prefix = "kubepods";
+  std::string pods_cgroup;  // cgroup_root/cgroup_prefix as the runtime names it: "/kubepods"; follows from the two
   std::string state_dir = "/var/lib/fairlead";
   std::string run_dir = "/run/fairlead";
   std::string log_root = "/var/log/pods";

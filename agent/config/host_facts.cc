@@ -74,15 +74,16 @@ std::optional<IpAddress> first_interface_address() {
   return found;
 }
 
-std::string cgroup2_mount() {
+std::vector<std::string> cgroup2_mounts() {
+  std::vector<std::string> found;
   std::ifstream mounts("/proc/self/mounts");
   for (std::string line; std::getline(mounts, line);) {
     std::istringstream words(line);
     std::string device, path, type;
     words >> device >> path >> type;
-    if (type == "cgroup2") return path;
+    if (type == "cgroup2") found.push_back(path);
   }
-  return {};
+  return found;
 }
 
 }  // namespace
@@ -97,7 +98,7 @@ HostFacts read_host_facts() {
   if (facts.addresses.empty()) {
     if (const auto address = first_interface_address()) facts.addresses.push_back(*address);
   }
-  facts.cgroup2_root = cgroup2_mount();
+  facts.cgroup2_mounts = cgroup2_mounts();
   facts.in_cluster = std::getenv("KUBERNETES_SERVICE_HOST") != nullptr;
   return facts;
 }

@@ -14,8 +14,8 @@ struct HostFacts {
   // Source addresses of the default routes, IPv4 first; where there is no such route, of the first interface that has
   // a global address.
   std::vector<IpAddress> addresses;
-  std::string cgroup2_root;  // where a cgroup2 hierarchy is mounted, or empty
-  bool in_cluster = false;   // we run as a pod: a service account is at hand
+  std::vector<std::string> cgroup2_mounts;  // where the cgroup2 hierarchy is mounted
+  bool in_cluster = false;                  // we run as a pod: a service account is at hand
 };
 
 HostFacts read_host_facts();

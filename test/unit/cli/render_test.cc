@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "agent/cli/commands.h"
 
 namespace fairlead::cli {
@@ -122,6 +124,16 @@ TEST(RenderYaml, NestsAndQuotesOnlyWhereNeeded) {
             "  - \"ends:\"\n"
             "  - two words\n");
   EXPECT_EQ(render_yaml("x"), "x\n");
+}
+
+TEST(Documentation, NamesEveryCommand) {
+  std::ifstream in(std::string(FAIRLEAD_DOCS) + "/fairleadctl.1.md");
+  const std::string manual{std::istreambuf_iterator<char>(in), {}};
+  for (const Command& command : commands()) {
+    const std::string words = command.group.empty() ? command.verb : command.group + " " + command.verb;
+    EXPECT_NE(manual.find("`" + words), std::string::npos) << words;
+    EXPECT_NE(manual.find("`" + command.op + "`"), std::string::npos) << command.op;
+  }
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 using Flags = std::map<std::string, std::string>;
 
 const HostFacts kHost{
-    .hostname = "Node-A.Example", .addresses = {*IpAddress::parse("192.0.2.7")}, .cgroup2_root = "/sys/fs/cgroup"};
+    .hostname = "Node-A.Example", .addresses = {*IpAddress::parse("192.0.2.7")}, .cgroup2_mounts = {"/sys/fs/cgroup"}};
 
 std::string document(const std::string& lines) {
   return "apiVersion: fairlead.io/v1alpha1\nkind: AgentConfiguration\n" + lines;
@@ -30,6 +30,7 @@ TEST(Configuration, DefaultsComeFromTheHost) {
   EXPECT_EQ(out->node_name, "node-a.example");
   EXPECT_EQ(out->node_ips, kHost.addresses);
   EXPECT_EQ(out->cgroup_root, "/sys/fs/cgroup");
+  EXPECT_EQ(out->pods_cgroup, "/kubepods");
   EXPECT_EQ(out->pod_cidrs.at(0).str(), "10.244.0.0/24");
   EXPECT_EQ(out->service_cidrs.at(0).str(), "10.96.0.0/16");
   EXPECT_EQ(out->metrics_bind_address->str(), "127.0.0.1:10249");
@@ -46,6 +47,13 @@ TEST(Configuration, AnApiServerGivesPodRangesItself) {
   EXPECT_TRUE(load({}, pod));
   EXPECT_FALSE(load({}, kHost));
   EXPECT_TRUE(load({.flags = {}, .needs_source = false}, kHost));
+}
+
+TEST(Configuration, SeveralAgentsKeepTheirPodsApart) {
+  const auto out = load_lines("manifests: /m\ncgroupRoot: /sys/fs/cgroup/node-a/\n");
+  ASSERT_TRUE(out) << out.error().what;
+  EXPECT_EQ(out->cgroup_root, "/sys/fs/cgroup/node-a");
+  EXPECT_EQ(out->pods_cgroup, "/node-a/kubepods");
 }
 
 TEST(Configuration, AFlagWinsOverTheFile) {
@@ -86,6 +94,8 @@ TEST(Configuration, ErrorsNameFileLineAndField) {
       {"cgroupPrefix: a/b\n", "agent.yaml:3: cgroupPrefix: "},
       {"mode: node\nlogLevel: info\nmode: node\n", "agent.yaml:5: mode: set twice, first on line 3"},
       {"mode: [\n", "agent.yaml:"},
+      {"manifests: /m\ncgroupRoot: /sys/fs/cgroups\n",
+       "agent.yaml:4: cgroupRoot: /sys/fs/cgroups is not in the cgroup2 file system at /sys/fs/cgroup"},
       {"manifests: /m\nkubeconfig: /k\n",
        "agent.yaml:3: manifests and agent.yaml:4: kubeconfig exclude each other: objects have one source"},
       {"mode: node\n", "no source of objects"},
@@ -121,9 +131,28 @@ TEST(Configuration, WhatIsPrintedReadsBackTheSame) {
       "logFormat: json\nlogRoot: /l\ncgroupPrefix: p\nshutdownTimeout: 250ms\nrunDir: /r\n");
   ASSERT_TRUE(set) << set.error().what;
   EXPECT_FALSE(set->metrics_bind_address);
-  const auto again = load_text(to_json(*set).dump(), {.config_file = "again.yaml"}, HostFacts{});
+  const auto again = load_text(to_json(*set).dump(), {.config_file = "again.yaml"}, kHost);
   ASSERT_TRUE(again) << again.error().what;
   EXPECT_EQ(*again, *set);
+}
+
+std::string read_page(const std::string& name) {
+  std::ifstream in(std::string(FAIRLEAD_DOCS) + "/" + name);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST(Documentation, NamesEveryFieldAndFlagWithItsDefault) {
+  const std::string configuration = read_page("configuration.md");
+  const std::string manual = read_page("fairlead-agent.8.md");
+  for (const Field& field : fields()) {
+    EXPECT_NE(configuration.find("| `" + field.name + "` |"), std::string::npos) << field.name;
+    if (!field.flag.empty()) {
+      EXPECT_NE(manual.find("`--" + field.flag + " " + field.placeholder + "`"), std::string::npos) << field.flag;
+    }
+    const Json value = field.get(AgentConfiguration());
+    if (!value.is_string() || !field.default_text.empty()) continue;
+    EXPECT_NE(configuration.find("| `" + value.get<std::string>() + "` |"), std::string::npos) << field.name;
+  }
 }
 
 TEST(Nearest, SuggestsOnlyWhatIsNear) {
@@ -134,7 +163,7 @@ TEST(Nearest, SuggestsOnlyWhatIsNear) {
 TEST(HostFacts, AreReadFromThisMachine) {
   const HostFacts facts = read_host_facts();
   EXPECT_FALSE(facts.hostname.empty());
-  EXPECT_TRUE(facts.cgroup2_root.starts_with("/"));
+  EXPECT_FALSE(facts.cgroup2_mounts.empty());
 }
 
 TEST(Durations, RoundTrip) {
