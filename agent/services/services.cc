@@ -203,8 +203,8 @@ Result<> Services::program(ServiceState& state, const ServicePlan& plan) {
   }
   std::size_t backends = 0;
   for (const auto& [name, entry] : plan.entries) {
+    state.programmed.insert(name);  // even if it fails: an earlier agent's entry may be in the maps under this name
     if (auto applied = deps_.balancer.apply(name, entry)) {
-      state.programmed.insert(name);
       backends += entry.backends.size();
     } else if (outcome) {
       outcome = fail_with(std::move(applied).error(), name);

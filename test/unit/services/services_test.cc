@@ -211,6 +211,16 @@ TEST_F(ServicesTest, AFailedRemovalIsTriedAgain) {
   EXPECT_TRUE(balancer.entries.empty());
 }
 
+TEST_F(ServicesTest, AnEntryThatCouldNotBeAppliedIsRemovedAllTheSame) {
+  declare("web", 10, {"10.0.0.1"});
+  balancer.full = {kWeb};
+  start();
+  balancer.full.clear();
+  services.erase("default/web");
+  loop.poll();
+  EXPECT_EQ(balancer.calls, std::vector<std::string>{std::string("remove ") + kWeb});
+}
+
 TEST_F(ServicesTest, LocalNewsIsInForceWhenItsRevisionIsPublished) {
   declare("web", 10, {"10.0.0.1", "10.0.0.2"});
   pods.upsert("u-10.0.0.1", local("10.0.0.1"));
