@@ -101,7 +101,7 @@ Result<> BpfLoadBalancer::create(const std::string& name, const ServiceEntry& en
 Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
   Elements& held = live.elements;
   const std::uint32_t index = held.service;
-  const bool is_new = live.entry.frontends.empty();
+  const bool is_new = !services_.contains(index);
 
   // What stays keeps its element; what is suspect keeps nothing.
   std::vector<std::uint32_t> ids(entry.backends.size(), 0);
@@ -183,6 +183,9 @@ Result<> BpfLoadBalancer::add_frontends(const std::vector<Frontend>& frontends, 
     const auto owner = owners_.find(frontend);
     before.emplace_back(frontend, owner == owners_.end() ? 0 : owner->second);
     owners_[frontend] = index;
+  }
+  for (const auto& [frontend, owner] : before) {
+    if (owner != 0 && owner != index) std::erase(services_.at(owner).entry.frontends, frontend);
   }
   return {};
 }

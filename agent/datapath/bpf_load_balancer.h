@@ -38,7 +38,8 @@ class BpfLoadBalancer final : public LoadBalancer {
   std::uint32_t find_or_claim(const std::string& name, const ServiceEntry& entry);
   Result<> create(const std::string& name, const ServiceEntry& entry);
   Result<> change(LiveService& live, const ServiceEntry& entry);
-  // Lets the frontends lead to service `index`; on failure as before.
+  // Lets the frontends lead to service `index`; on failure as before. A service that had one of them has it no longer:
+  // its next apply() takes it back.
   Result<> add_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
   Result<> erase_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
   // Takes the service out of the maps.

@@ -62,4 +62,13 @@ Result<BpfRoot> BpfRoot::open(const std::string& path) {
   return BpfRoot(root.string(), std::move(lock));
 }
 
+Result<> BpfRoot::clear() const {
+  for (const char* folder : {"/links", "/maps", ""}) {
+    std::error_code error;
+    std::filesystem::remove_all(path_ + folder, error);
+    if (error) return fail_errno(error.value(), fmt::format("bpf root: remove {}{}", path_, folder));
+  }
+  return {};
+}
+
 }  // namespace fairlead::datapath

@@ -18,6 +18,9 @@ class BpfRoot {
   // exist yet). kDenied where another process holds it; the error names its pid as this pid namespace sees it.
   static Result<BpfRoot> open(const std::string& path);
 
+  // Takes every pin away, links first: what no other holds ends. For `fairlead-agent cleanup`.
+  Result<> clear() const;
+
   const std::string& path() const { return path_; }
   // Where the map or link `name` is pinned.
   std::string map_path(std::string_view name) const { return fmt::format("{}/maps/{}", path_, name); }

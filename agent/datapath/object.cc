@@ -132,22 +132,22 @@ Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root) {
   libbpf_lines.clear();
   libbpf_set_print(keep_line);
   const std::string path = root.link_path(attachment.name);
-  if (const LinkPtr pinned(access(path.c_str(), F_OK) == 0 ? bpf_link__open(path.c_str()) : nullptr);
-      pinned != nullptr) {
-    if (attachment.same_place(bpf_link__fd(pinned.get()))) {
-      const int status = bpf_link__update_program(pinned.get(), attachment.program);
-      if (status != 0) return fail_libbpf(-status, fmt::format("link {}: change its program", path));
-      return {};
-    }
+  const std::string fresh = path + "~new";  // bpffs refuses dots
+  unlink(fresh.c_str());                    // of an agent that died right here
+  const LinkPtr pinned(access(path.c_str(), F_OK) == 0 ? bpf_link__open(path.c_str()) : nullptr);
+  if (pinned != nullptr && attachment.same_place(bpf_link__fd(pinned.get()))) {
+    const int status = bpf_link__update_program(pinned.get(), attachment.program);
+    if (status != 0) return fail_libbpf(-status, fmt::format("link {}: change its program", path));
+    return {};
   }
   const LinkPtr link(attachment.attach());
   if (link == nullptr) return fail_libbpf(errno, fmt::format("link {}: attach", path));
-  // By rename, so that a link which held another place is let go only once the new one is safe.
-  const std::string fresh = path + "~new";  // bpffs refuses dots
-  unlink(fresh.c_str());
-  if (bpf_obj_pin(bpf_link__fd(link.get()), fresh.c_str()) != 0)
+  if (bpf_obj_pin(bpf_link__fd(link.get()), fresh.c_str()) != 0 || rename(fresh.c_str(), path.c_str()) != 0) {
     return fail_errno(errno, fmt::format("link {}: pin", path));
-  if (rename(fresh.c_str(), path.c_str()) != 0) return fail_errno(errno, fmt::format("link {}: rename", path));
+  }
+  // A link to another place ends once the new one is safe: now, not when the kernel gets to it. One whose place is gone
+  // has ended already.
+  if (pinned != nullptr) (void)bpf_link__detach(pinned.get());
   return {};
 }
 
