@@ -41,6 +41,7 @@ struct ChannelCore {
   Loop* loop = nullptr;
   std::shared_ptr<std::function<void(std::vector<T>)>> consume;
   bool scheduled = false;
+  bool closed = false;  // the receiver is gone: nothing is kept any more
 
   static void schedule(const std::shared_ptr<ChannelCore>& self) {  // mutex held
     if (self->scheduled || self->loop == nullptr || self->pending.empty()) return;
@@ -68,7 +69,7 @@ struct ChannelCore {
 
 }  // namespace detail
 
-// The writing end. Copyable; send() from any thread.
+// The writing end. Copyable; send() from any thread. What is sent after the receiver's end is dropped.
 template <class T>
 class Sender {
  public:
@@ -77,6 +78,7 @@ class Sender {
 
   void send(T item) const {
     const std::lock_guard lock(core_->mutex);
+    if (core_->closed) return;
     auto [at, fresh] = core_->index.try_emplace(Coalesce<T>::key(item), core_->pending.size());
     if (fresh) {
       core_->pending.push_back(std::move(item));
@@ -120,6 +122,9 @@ class Receiver {
     const std::lock_guard lock(core_->mutex);
     core_->loop = nullptr;
     core_->consume.reset();
+    core_->closed = true;
+    core_->index.clear();
+    core_->pending.clear();
   }
 
  private:

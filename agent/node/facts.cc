@@ -40,9 +40,9 @@ std::string go_architecture(const std::string& machine) {
 MachineFacts read_machine_facts(const std::string& state_dir) {
   MachineFacts facts;
   facts.cpus = static_cast<unsigned>(sysconf(_SC_NPROCESSORS_ONLN));
-  struct sysinfo memory {};
+  struct sysinfo memory{};
   if (sysinfo(&memory) == 0) facts.memory_bytes = std::uint64_t{memory.totalram} * memory.mem_unit;
-  struct statvfs disk {};
+  struct statvfs disk{};
   if (statvfs(state_dir.c_str(), &disk) == 0) facts.disk_bytes = std::uint64_t{disk.f_blocks} * disk.f_frsize;
   facts.machine_id = first_line("/etc/machine-id");
   facts.system_uuid = first_line("/sys/class/dmi/id/product_uuid");

@@ -45,10 +45,12 @@ void NodeReporter::start() {
 }
 
 void NodeReporter::learn_runtime() {
-  deps_.runtime.call(loop_, cri::api::VersionRequest(), kRuntimeDeadline, [this](Result<cri::api::VersionResponse> version) {
-    if (version) deps_.identity.runtime_version = version->runtime_name() + "://" + version->runtime_version();
-    register_node();
-  });
+  deps_.runtime.call(loop_, cri::api::VersionRequest(), kRuntimeDeadline,
+                     [this](Result<cri::api::VersionResponse> version) {
+                       if (version)
+                         deps_.identity.runtime_version = version->runtime_name() + "://" + version->runtime_version();
+                       register_node();
+                     });
 }
 
 void NodeReporter::register_node() {
@@ -81,21 +83,21 @@ void NodeReporter::report(const Health& health) {
   const TimePoint now = clock_.now();
   if (reported_ == health && now - reported_at_ < deps_.config.report_period) return;
   if (!reported_ || reported_->ready != health.ready) ready_since_ = clock_.wall();
-  deps_.api.patch(node_path() + "/status",
-                  node_status_patch(deps_.identity, deps_.facts, health, clock_.wall(), ready_since_),
-                  [this, health, now](Result<Json> answer) {
-                    if (answer) {
-                      reported_ = health;
-                      reported_at_ = now;
-                      return;
-                    }
-                    failures_.Increment();
-                    log::warn("node", "status report failed", {{"node", deps_.identity.name}, {"error", answer.error()}});
-                    if (answer.error().code != Code::kNotFound) return;  // the next look tries again
-                    uid_.clear();  // somebody deleted the Node: register anew
-                    reported_.reset();
-                    register_node();
-                  });
+  deps_.api.patch(
+      node_path() + "/status", node_status_patch(deps_.identity, deps_.facts, health, clock_.wall(), ready_since_),
+      [this, health, now](Result<Json> answer) {
+        if (answer) {
+          reported_ = health;
+          reported_at_ = now;
+          return;
+        }
+        failures_.Increment();
+        log::warn("node", "status report failed", {{"node", deps_.identity.name}, {"error", answer.error()}});
+        if (answer.error().code != Code::kNotFound) return;  // the next look tries again
+        uid_.clear();                                        // somebody deleted the Node: register anew
+        reported_.reset();
+        register_node();
+      });
 }
 
 void NodeReporter::renew_lease() {

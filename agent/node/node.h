@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// NodeReporter: this node's word to the API server: it registers the Node, keeps its status and Ready condition true, and
-// renews its Lease.
+// NodeReporter: this node's word to the API server: it registers the Node, keeps its status and Ready condition true,
+// and renews its Lease.
 #pragma once
 
 #include <optional>
@@ -22,7 +22,8 @@ struct NodeConfig {
   Duration lease_period = std::chrono::seconds(10);
 };
 
-// Owner: main.cc. Thread: the API edge's loop (`api` lives there). One runtime Status call and one Lease PUT each period.
+// Owner: main.cc. Thread: the API edge's loop (`api` lives there). One runtime Status call and one Lease PUT each
+// period.
 class NodeReporter {
  public:
   struct Deps {
@@ -41,7 +42,7 @@ class NodeReporter {
   void learn_runtime();
   void register_node();
   void registered(Result<Json> node);
-  void look();                       // asks the runtime how it is, then reports
+  void look();  // asks the runtime how it is, then reports
   void report(const Health& health);
   void renew_lease();
   void put_lease(bool exists);

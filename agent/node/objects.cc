@@ -8,12 +8,8 @@ namespace {
 
 Json condition(const char* type, bool status, const std::string& reason, const std::string& message, WallTime now,
                WallTime since) {
-  return {{"type", type},
-          {"status", status ? "True" : "False"},
-          {"reason", reason},
-          {"message", message},
-          {"lastHeartbeatTime", format_time(now)},
-          {"lastTransitionTime", format_time(since)}};
+  return {{"type", type},       {"status", status ? "True" : "False"},   {"reason", reason},
+          {"message", message}, {"lastHeartbeatTime", format_time(now)}, {"lastTransitionTime", format_time(since)}};
 }
 
 }  // namespace
@@ -37,9 +33,8 @@ Json node_object(const Identity& identity, const MachineFacts& facts) {
                  {"kubernetes.io/arch", facts.architecture},
                  {"beta.kubernetes.io/os", "linux"},
                  {"beta.kubernetes.io/arch", facts.architecture}};
-  return {{"apiVersion", "v1"},
-          {"kind", "Node"},
-          {"metadata", {{"name", identity.name}, {"labels", std::move(labels)}}}};
+  return {
+      {"apiVersion", "v1"}, {"kind", "Node"}, {"metadata", {{"name", identity.name}, {"labels", std::move(labels)}}}};
 }
 
 Json node_status_patch(const Identity& identity, const MachineFacts& facts, const Health& health, WallTime now,
@@ -82,11 +77,11 @@ Json lease_object(const std::string& node_name, const std::string& node_uid, Wal
     metadata["ownerReferences"] =
         Json::array({{{"apiVersion", "v1"}, {"kind", "Node"}, {"name", node_name}, {"uid", node_uid}}});
   }
-  return {{"apiVersion", "coordination.k8s.io/v1"},
-          {"kind", "Lease"},
-          {"metadata", std::move(metadata)},
-          {"spec",
-           {{"holderIdentity", node_name}, {"leaseDurationSeconds", 40}, {"renewTime", format_time(now, true)}}}};
+  return {
+      {"apiVersion", "coordination.k8s.io/v1"},
+      {"kind", "Lease"},
+      {"metadata", std::move(metadata)},
+      {"spec", {{"holderIdentity", node_name}, {"leaseDurationSeconds", 40}, {"renewTime", format_time(now, true)}}}};
 }
 
 }  // namespace fairlead::node

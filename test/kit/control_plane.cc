@@ -29,7 +29,9 @@ unsigned free_port() {
   return ntohs(address.sin_port);
 }
 
-std::string tail(const fs::path& log) { return run_command("tail -n 5 '" + log.string() + "'").output; }
+std::string tail(const fs::path& log) {
+  return run_command("tail -n 5 '" + log.string() + "'").output;
+}
 
 }  // namespace
 
@@ -61,9 +63,9 @@ Result<> ControlPlane::start_all(const Options& options) {
   const std::string client = fmt::format("http://127.0.0.1:{}", etcd_port_);
   const std::string peer = fmt::format("http://127.0.0.1:{}", peer_port_);
   FL_LET(etcd_, Process::start({binary_, "etcd", "--unsafe-no-fsync", "--data-dir", folder_ / "etcd",
-                                "--listen-client-urls", client, "--advertise-client-urls", client,
-                                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-                                "--initial-cluster", "default=" + peer, "--log-level", "error"},
+                                "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls",
+                                peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer,
+                                "--log-level", "error"},
                                folder_ / "etcd.log"));
   FL_TRY(start_api_server());
   if (!options.controllers) return {};
@@ -79,8 +81,10 @@ Result<> ControlPlane::start_all(const Options& options) {
 }
 
 Result<> ControlPlane::write_keys() const {
-  const auto made = run_command(fmt::format("openssl genrsa -out {0}/sa.key 2048 && openssl rsa -in {0}/sa.key -pubout "
-                                            "-out {0}/sa.pub", folder_.string()));
+  const auto made =
+      run_command(fmt::format("openssl genrsa -out {0}/sa.key 2048 && openssl rsa -in {0}/sa.key -pubout "
+                              "-out {0}/sa.pub",
+                              folder_.string()));
   if (made.code != 0) return fail(Code::kSystem, "openssl: {}", made.output);
   return {};
 }
@@ -98,15 +102,13 @@ Result<> ControlPlane::start_api_server() {
   const std::string log = folder_ / "apiserver.log";
   FL_LET(api_server_,
          Process::start({binary_, "kube-apiserver", fmt::format("--etcd-servers=http://127.0.0.1:{}", etcd_port_),
-                         "--bind-address=127.0.0.1", fmt::format("--secure-port={}", api_port_),
-                         "--cert-dir", folder_ / "pki", "--token-auth-file", folder_ / "tokens.csv",
-                         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-                         "--service-cluster-ip-range", service_cidr_, "--service-account-issuer=https://test",
-                         "--service-account-key-file", folder_ / "sa.pub",
+                         "--bind-address=127.0.0.1", fmt::format("--secure-port={}", api_port_), "--cert-dir",
+                         folder_ / "pki", "--token-auth-file", folder_ / "tokens.csv", "--authorization-mode=Node,RBAC",
+                         "--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range", service_cidr_,
+                         "--service-account-issuer=https://test", "--service-account-key-file", folder_ / "sa.pub",
                          "--service-account-signing-key-file", folder_ / "sa.key"},
                         log));
-  const bool ready = eventually(
-      [&] { return kubectl("get --raw /readyz").code == 0 || !api_server_.running(); }, 90s);
+  const bool ready = eventually([&] { return kubectl("get --raw /readyz").code == 0 || !api_server_.running(); }, 90s);
   if (!ready || !api_server_.running()) return fail(Code::kUnavailable, "kube-apiserver does not start: {}", tail(log));
   return {};
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real control plane for one test run: etcd and kube-apiserver (and, where asked for, scheduler and controller manager) on
-// loopback, with Node and RBAC authorization.
+// A real control plane for one test run: etcd and kube-apiserver (and, where asked for, scheduler and controller
+// manager) on loopback, with Node and RBAC authorization.
 #pragma once
 
 #include <filesystem>

@@ -16,7 +16,8 @@ void JsonApi::send(const char* method, const std::string& path, const Json& body
     if (!answer) return done(std::unexpected(std::move(answer).error()));
     if (auto status = check_status(request, *answer); !status) return done(std::unexpected(std::move(status).error()));
     Json object = Json::parse(answer->body, nullptr, false);
-    if (object.is_discarded()) return done(fail(Code::kInvalid, "{} {}: the answer is not JSON", request.method, request.path));
+    if (object.is_discarded())
+      return done(fail(Code::kInvalid, "{} {}: the answer is not JSON", request.method, request.path));
     done(std::move(object));
   });
 }

@@ -9,7 +9,9 @@
 namespace fairlead::kube {
 namespace {
 
-std::string pod_path(const model::ObjectId& id) { return fmt::format("/api/v1/namespaces/{}/pods/{}", id.ns, id.name); }
+std::string pod_path(const model::ObjectId& id) {
+  return fmt::format("/api/v1/namespaces/{}/pods/{}", id.ns, id.name);
+}
 
 }  // namespace
 

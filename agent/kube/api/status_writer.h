@@ -17,7 +17,8 @@
 
 namespace fairlead::kube {
 
-// Owner: the API edge; thread: its loop. One exchange a pod in flight; memory: the last status of each pod not yet told.
+// Owner: the API edge; thread: its loop. One exchange a pod in flight; memory: the last status of each pod not yet
+// told.
 class PodStatusWriter {
  public:
   // Statuses of other sources than `source` are not its business.
