@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/pods/cri_config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "agent/kube/codec/quantity.h"
+#include "agent/pods/plan.h"
+#include "agent/pods/status.h"
+
+namespace fairlead::pods {
+namespace {
+
+constexpr std::int64_t kCpuPeriodUs = 100'000;
+constexpr std::int64_t kMinCpuQuotaUs = 1'000;
+constexpr std::int64_t kMinCpuShares = 2;
+constexpr std::int64_t kMaxCpuShares = 262'144;
+constexpr std::int64_t kGuaranteedOom = -997;
+constexpr std::int64_t kBestEffortOom = 1000;
+constexpr std::size_t kHostNameLimit = 63;
+constexpr std::int64_t kDefaultGraceSeconds = 30;
+
+WallTime wall(std::int64_t ns) {
+  return WallTime(std::chrono::duration_cast<WallTime::duration>(std::chrono::nanoseconds(ns)));
+}
+
+template <class Map>
+std::string value_of(const Map& map, const std::string& key) {
+  const auto at = map.find(key);
+  return at == map.end() ? "" : at->second;
+}
+
+std::optional<kube::Quantity> amount(const google::protobuf::Map<std::string, k8s::Quantity>& map,
+                                     const std::string& name) {
+  const auto at = map.find(name);
+  if (at == map.end()) return {};
+  const auto parsed = kube::Quantity::parse(at->second.string());
+  return parsed ? std::optional(*parsed) : std::nullopt;
+}
+
+void label(google::protobuf::Map<std::string, std::string>& labels, const NodeFacts& node, const k8s::Pod& pod) {
+  labels[kPodNameLabel] = pod.metadata().name();
+  labels[kPodNamespaceLabel] = pod.metadata().namespace_();
+  labels[kPodUidLabel] = pod.metadata().uid();
+  labels[kOwnerLabel] = node.owner;
+}
+
+std::string host_name(const k8s::Pod& pod) {
+  std::string name = pod.spec().has_hostname() ? pod.spec().hostname() : pod.metadata().name();
+  if (name.size() > kHostNameLimit) name.resize(kHostNameLimit);
+  while (!name.empty() && (name.back() == '-' || name.back() == '.')) name.pop_back();
+  return name;
+}
+
+// Every namespace that is not the pod's own is named: 0 in CRI means POD, also where it was left out.
+void namespaces(api::NamespaceOption& option, const k8s::Pod& pod, api::NamespaceMode pid) {
+  option.set_network(pod.spec().hostnetwork() ? api::NODE : api::POD);
+  option.set_pid(pid);
+  option.set_ipc(api::POD);
+}
+
+Result<> add_mounts(const ContainerInput& in, api::ContainerConfig& config) {
+  bool own_hosts = false;
+  if (in.mount_paths.size() != static_cast<std::size_t>(in.container.volumemounts_size())) {
+    return fail(Code::kInvalid, "container {}: {} paths for {} volume mounts", in.container.name(),
+                in.mount_paths.size(), in.container.volumemounts_size());
+  }
+  for (int i = 0; i < in.container.volumemounts_size(); ++i) {
+    const auto& mount = in.container.volumemounts(i);
+    auto& out = *config.add_mounts();
+    out.set_container_path(mount.mountpath());
+    out.set_host_path(in.mount_paths[static_cast<std::size_t>(i)]);
+    out.set_readonly(mount.readonly());
+    own_hosts |= mount.mountpath() == "/etc/hosts";
+  }
+  const std::string& uid = in.pod.metadata().uid();
+  if (!own_hosts) {
+    auto& hosts = *config.add_mounts();
+    hosts.set_container_path("/etc/hosts");
+    hosts.set_host_path(hosts_path(in.node, uid));
+  }
+  if (!in.container.terminationmessagepath().empty()) {
+    auto& message = *config.add_mounts();
+    message.set_container_path(in.container.terminationmessagepath());
+    message.set_host_path(message_path(in.node, uid, in.container.name(), in.attempt));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string cgroup_parent(const NodeFacts& node, const k8s::Pod& pod) {
+  const std::string qos = qos_class(pod.spec());
+  const std::string tier = qos == "BestEffort" ? "/besteffort" : qos == "Burstable" ? "/burstable" : "";
+  return node.cgroup_prefix + "/kubepods" + tier + "/pod" + pod.metadata().uid();
+}
+
+std::string log_directory(const NodeFacts& node, const k8s::Pod& pod) {
+  return node.log_root + "/" + pod.metadata().namespace_() + "_" + pod.metadata().name() + "_" + pod.metadata().uid();
+}
+
+std::string pod_dir(const NodeFacts& node, const std::string& uid) {
+  return node.pods_dir + "/" + uid;
+}
+
+std::string hosts_path(const NodeFacts& node, const std::string& uid) {
+  return pod_dir(node, uid) + "/etc-hosts";
+}
+
+std::string message_path(const NodeFacts& node, const std::string& uid, const std::string& container,
+                         std::uint32_t attempt) {
+  return pod_dir(node, uid) + "/containers/" + container + "/" + std::to_string(attempt);
+}
+
+api::PodSandboxConfig sandbox_config(const NodeFacts& node, const k8s::Pod& pod, std::uint32_t attempt) {
+  api::PodSandboxConfig config;
+  auto& metadata = *config.mutable_metadata();
+  metadata.set_name(pod.metadata().name());
+  metadata.set_namespace_(pod.metadata().namespace_());
+  metadata.set_uid(pod.metadata().uid());
+  metadata.set_attempt(attempt);
+  for (const auto& [key, value] : pod.metadata().labels()) (*config.mutable_labels())[key] = value;
+  for (const auto& [key, value] : pod.metadata().annotations()) (*config.mutable_annotations())[key] = value;
+  label(*config.mutable_labels(), node, pod);
+  if (!pod.spec().hostnetwork()) config.set_hostname(host_name(pod));
+  config.set_log_directory(log_directory(node, pod));
+  if (pod.spec().dnspolicy() != "None") {
+    auto& dns = *config.mutable_dns_config();
+    dns.mutable_servers()->Add(node.nameservers.begin(), node.nameservers.end());
+    dns.mutable_searches()->Add(node.searches.begin(), node.searches.end());
+    dns.mutable_options()->Add(node.dns_options.begin(), node.dns_options.end());
+  }
+  auto& linux = *config.mutable_linux();
+  linux.set_cgroup_parent(cgroup_parent(node, pod));
+  auto& security = *linux.mutable_security_context();
+  namespaces(*security.mutable_namespace_options(), pod, api::CONTAINER);
+  security.mutable_seccomp()->set_profile_type(api::SecurityProfile::RuntimeDefault);  // the pause process
+  return config;
+}
+
+Result<api::ContainerConfig> container_config(const ContainerInput& in) {
+  api::ContainerConfig config;
+  config.mutable_metadata()->set_name(in.container.name());
+  config.mutable_metadata()->set_attempt(in.attempt);
+  config.mutable_image()->set_image(in.image_ref);
+  config.mutable_image()->set_user_specified_image(in.container.image());
+  const std::map<std::string, std::string> values(in.env.begin(), in.env.end());
+  for (const auto& word : in.container.command()) config.add_command(expand(word, values));
+  for (const auto& word : in.container.args()) config.add_args(expand(word, values));
+  config.set_working_dir(in.container.workingdir());
+  for (const auto& [name, value] : in.env) {
+    auto& env = *config.add_envs();
+    env.set_key(name);
+    env.set_value(value);
+  }
+  FL_TRY(add_mounts(in, config));
+  label(*config.mutable_labels(), in.node, in.pod);
+  (*config.mutable_labels())[kContainerNameLabel] = in.container.name();
+  auto& notes = *config.mutable_annotations();
+  notes[kHashAnnotation] = container_hash(in.container);
+  notes[kRestartCountAnnotation] = std::to_string(in.attempt);
+  notes[kMessagePathAnnotation] = in.container.terminationmessagepath();
+  notes[kMessagePolicyAnnotation] = in.container.terminationmessagepolicy();
+  notes[kPodGraceAnnotation] =
+      std::to_string(in.pod.spec().has_terminationgraceperiodseconds() ? in.pod.spec().terminationgraceperiodseconds()
+                                                                       : kDefaultGraceSeconds);
+  notes[kStreakAnnotation] = std::to_string(in.streak);
+  config.set_log_path(in.container.name() + "/" + std::to_string(in.attempt) + ".log");
+  config.set_stdin(in.container.stdin());
+  config.set_tty(in.container.tty());
+  auto& linux = *config.mutable_linux();
+  *linux.mutable_resources() = container_resources(in.pod, in.container, in.node.memory_bytes);
+  auto& security = *linux.mutable_security_context();
+  namespaces(*security.mutable_namespace_options(), in.pod, api::CONTAINER);
+  security.mutable_seccomp()->set_profile_type(api::SecurityProfile::Unconfined);
+  for (const auto* path :
+       {"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+        "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"}) {
+    security.add_masked_paths(path);
+  }
+  for (const auto* path : {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}) {
+    security.add_readonly_paths(path);
+  }
+  return config;
+}
+
+std::string hosts_file(const k8s::Pod& pod, const std::vector<IpAddress>& ips) {
+  std::string text =
+      "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+      "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
+  for (const IpAddress& ip : ips) text += ip.str() + "\t" + host_name(pod) + "\n";
+  return text;
+}
+
+api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s::Container& container,
+                                                 std::int64_t node_memory_bytes) {
+  api::LinuxContainerResources out;
+  const auto& limits = container.resources().limits();
+  const auto& requests = container.resources().requests();
+  const auto cpu_limit = amount(limits, "cpu");
+  const auto cpu_request = amount(requests, "cpu");
+  const std::int64_t milli = cpu_request ? cpu_request->milli() : cpu_limit ? cpu_limit->milli() : 0;
+  out.set_cpu_shares(std::clamp(milli * 1024 / 1000, kMinCpuShares, kMaxCpuShares));
+  if (cpu_limit && cpu_limit->milli() > 0) {
+    out.set_cpu_period(kCpuPeriodUs);
+    out.set_cpu_quota(std::max(cpu_limit->milli() * kCpuPeriodUs / 1000, kMinCpuQuotaUs));
+  }
+  const auto memory_limit = amount(limits, "memory");
+  if (memory_limit) {
+    out.set_memory_limit_in_bytes(memory_limit->units());
+    out.set_memory_swap_limit_in_bytes(memory_limit->units());
+  }
+  const std::string qos = qos_class(pod.spec());
+  if (qos == "Guaranteed") {
+    out.set_oom_score_adj(kGuaranteedOom);
+  } else if (qos == "BestEffort" || node_memory_bytes <= 0) {
+    out.set_oom_score_adj(kBestEffortOom);
+  } else {
+    // The more of the node's memory it asked for, the later it is killed; always after what asked for nothing.
+    const auto request = amount(requests, "memory");
+    const std::int64_t bytes = request ? request->units() : memory_limit ? memory_limit->units() : 0;
+    const auto adjust = static_cast<std::int64_t>(1000 - static_cast<__int128>(1000) * bytes / node_memory_bytes);
+    out.set_oom_score_adj(std::clamp<std::int64_t>(adjust, 1000 + kGuaranteedOom, kBestEffortOom - 1));
+  }
+  return out;
+}
+
+void read_resolv_conf(std::string_view text, NodeFacts& node) {
+  std::istringstream lines{std::string(text)};
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string key;
+    words >> key;
+    std::vector<std::string> rest;
+    for (std::string word; words >> word;) rest.push_back(word);
+    if (key == "nameserver" && !rest.empty()) node.nameservers.push_back(rest.front());
+    if (key == "search") node.searches = rest;  // the last one counts
+    if (key == "options") node.dns_options = rest;
+  }
+}
+
+SandboxView sandbox_view(const api::PodSandbox& sandbox) {
+  return {.id = sandbox.id(),
+          .attempt = sandbox.metadata().attempt(),
+          .ready = sandbox.state() == api::SANDBOX_READY,
+          .created = wall(sandbox.created_at()),
+          .ips = {}};
+}
+
+ContainerView container_view(const api::Container& container) {
+  ContainerView view;
+  view.id = container.id();
+  view.name = value_of(container.labels(), kContainerNameLabel);
+  view.sandbox_id = container.pod_sandbox_id();
+  view.attempt = container.metadata().attempt();
+  switch (container.state()) {
+    case api::CONTAINER_CREATED:
+      view.state = RunState::kCreated;
+      break;
+    case api::CONTAINER_RUNNING:
+      view.state = RunState::kRunning;
+      break;
+    case api::CONTAINER_EXITED:
+      view.state = RunState::kExited;
+      break;
+    default:
+      view.state = RunState::kUnknown;
+      break;
+  }
+  view.hash = value_of(container.annotations(), kHashAnnotation);
+  const std::string streak = value_of(container.annotations(), kStreakAnnotation);
+  std::from_chars(streak.data(), streak.data() + streak.size(), view.streak);
+  view.created = wall(container.created_at());
+  view.image = container.image().user_specified_image();
+  view.image_id = container.image_ref();
+  return view;
+}
+
+void complete(ContainerView& view, const api::ContainerStatus& status) {
+  view.started = wall(status.started_at());
+  view.finished = wall(status.finished_at());
+  view.exit_code = status.exit_code();
+  view.reason = status.reason();
+  view.message = status.message();
+  if (!status.image_ref().empty()) view.image_id = status.image_ref();
+}
+
+}  // namespace fairlead::pods

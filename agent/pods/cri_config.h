@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the runtime is asked for, in kubelet's labels and annotations so that crictl reads naturally; and back: what a
+// listed sandbox or container says of itself. Pure.
+#pragma once
+
+#include <cri/v1.pb.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/pods/env.h"
+#include "agent/pods/view.h"
+
+namespace fairlead::pods {
+
+namespace api = ::runtime::v1;
+
+inline constexpr auto kPodNameLabel = "io.kubernetes.pod.name";
+inline constexpr auto kPodNamespaceLabel = "io.kubernetes.pod.namespace";
+inline constexpr auto kPodUidLabel = "io.kubernetes.pod.uid";
+inline constexpr auto kContainerNameLabel = "io.kubernetes.container.name";
+inline constexpr auto kOwnerLabel = "fairlead.io/owner";  // whose it is: orphans are only our own
+inline constexpr auto kHashAnnotation = "io.kubernetes.container.hash";
+inline constexpr auto kRestartCountAnnotation = "io.kubernetes.container.restartCount";
+inline constexpr auto kMessagePathAnnotation = "io.kubernetes.container.terminationMessagePath";
+inline constexpr auto kMessagePolicyAnnotation = "io.kubernetes.container.terminationMessagePolicy";
+inline constexpr auto kPodGraceAnnotation = "io.kubernetes.pod.terminationGracePeriod";
+inline constexpr auto kStreakAnnotation = "fairlead.io/crash-streak";
+
+// What is the same for all pods of this agent.
+struct NodeFacts {
+  std::string owner;          // value of kOwnerLabel
+  std::string log_root;       // "/var/log/pods"
+  std::string cgroup_prefix;  // "" or "/name": in front of /kubepods
+  std::string pods_dir;       // state folder's pods/, for hosts files and termination logs
+  std::vector<std::string> nameservers;
+  std::vector<std::string> searches;
+  std::vector<std::string> dns_options;
+  std::int64_t memory_bytes = 0;  // the node's, for oom_score_adj
+};
+
+// "/kubepods/burstable/pod<uid>" behind the prefix.
+std::string cgroup_parent(const NodeFacts& node, const k8s::Pod& pod);
+// "<log_root>/<ns>_<name>_<uid>".
+std::string log_directory(const NodeFacts& node, const k8s::Pod& pod);
+// The state folder's folder of one pod.
+std::string pod_dir(const NodeFacts& node, const std::string& uid);
+std::string hosts_path(const NodeFacts& node, const std::string& uid);
+std::string message_path(const NodeFacts& node, const std::string& uid, const std::string& container,
+                         std::uint32_t attempt);
+
+api::PodSandboxConfig sandbox_config(const NodeFacts& node, const k8s::Pod& pod, std::uint32_t attempt);
+
+struct ContainerInput {
+  const NodeFacts& node;
+  const k8s::Pod& pod;
+  const k8s::Container& container;
+  std::uint32_t attempt = 0;
+  unsigned streak = 0;
+  std::string image_ref;
+  const Env& env;
+  const std::vector<std::string>& mount_paths;  // on the host, one for each volumeMount, in order, subPath resolved
+};
+// kInvalid: there is not a path for each mount.
+Result<api::ContainerConfig> container_config(const ContainerInput& input);
+
+// kubelet's file: loopback and IPv6 names, then the pod's addresses by its host name.
+std::string hosts_file(const k8s::Pod& pod, const std::vector<IpAddress>& ips);
+
+// cpu shares, quota, memory limit, oom_score_adj of one container.
+api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s::Container& container,
+                                                 std::int64_t node_memory_bytes);
+
+// nameserver, search and options lines of a resolv.conf into `node`.
+void read_resolv_conf(std::string_view text, NodeFacts& node);
+
+SandboxView sandbox_view(const api::PodSandbox& sandbox);
+ContainerView container_view(const api::Container& container);
+// What only ContainerStatus tells: times, exit code, reason, message.
+void complete(ContainerView& view, const api::ContainerStatus& status);
+
+}  // namespace fairlead::pods

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is known of one pod, as values: what the runtime tells of it (PodRuntimeView) and what only this agent can
+// remember (PodHistory). The plan and the status are pure functions of both and of the pod's spec.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/ip.h"
+
+namespace fairlead::pods {
+
+struct SandboxView {
+  std::string id;
+  std::uint32_t attempt = 0;
+  bool ready = false;
+  WallTime created;
+  std::vector<IpAddress> ips;  // empty for host network, and until its status was asked for
+};
+
+enum class RunState { kCreated, kRunning, kExited, kUnknown };
+
+struct ContainerView {
+  std::string id;
+  std::string name;
+  std::string sandbox_id;
+  std::uint32_t attempt = 0;
+  RunState state = RunState::kUnknown;
+  std::string hash;     // of name and image, as it was created
+  unsigned streak = 0;  // short runs in a row before this one, as written on it
+  WallTime created;
+  WallTime started;   // the epoch: never
+  WallTime finished;  // the epoch: not yet
+  std::int32_t exit_code = 0;
+  std::string reason;   // the runtime's word: "Completed", "Error", "OOMKilled"
+  std::string message;  // the runtime's, or the termination message
+  std::string image;
+  std::string image_id;
+};
+
+struct PodRuntimeView {
+  std::vector<SandboxView> sandboxes;
+  std::vector<ContainerView> containers;
+
+  // The sandbox of the highest attempt, or nullptr.
+  const SandboxView* sandbox() const;
+  // The container of `name` of the highest attempt, in any sandbox, or nullptr; `before`: below that attempt.
+  const ContainerView* latest(const std::string& name, std::optional<std::uint32_t> before = {}) const;
+};
+
+// A thing that did not come about, and when it may be tried again. Key of PodHistory::failures: the container's name,
+// or one of the two below (a container's name has no slash).
+struct Failure {
+  std::string reason;  // kubelet's word: "ErrImagePull", "CreateContainerError", …
+  std::string message;
+  unsigned count = 0;
+  WallTime until;
+};
+inline constexpr auto kSandboxKey = "/sandbox";
+inline constexpr auto kVolumesKey = "/volumes";
+
+struct PodHistory {
+  std::optional<std::int64_t> ending_grace_s;  // the pod is to go, its containers within so many seconds
+  std::optional<Failure> refused;              // the pod must never run, and why
+  bool volumes_ready = false;                  // set up in this agent's life
+  bool torn_down = false;                      // volumes and cgroups are gone
+  std::map<std::string, Failure> failures;
+  std::set<std::string> unhealthy;  // ids of containers whose liveness probe failed
+};
+
+}  // namespace fairlead::pods
