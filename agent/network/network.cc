@@ -32,6 +32,9 @@ Result<> Network::start() {
   host_ = std::make_unique<netlink::Socket>(std::move(socket));
   FL_LET(reaper_, DeviceReaper::start());
   FL_LET(own_cookie_, netlink::own_netns_cookie());
+  // Before the look at what there is: nothing is missed in between.
+  FL_LET(link_watch_, netlink::LinkWatch::start(loop_, {.gone = [this](std::uint32_t ifindex) { lose_device(ifindex); },
+                                                        .missed = [this] { lose_missing_devices(); }}));
   FL_TRY(adopt());
   count_addresses();
   count_timer_ = loop_.every(kCountPeriod, [this] { count_packets(); });
@@ -218,12 +221,35 @@ Result<> Network::detach(const std::string& key) {
   const Endpoint& endpoint = at->second;
   FL_TRY(programs_.erase(endpoint.ifindex));
   FL_TRY(sockets_.dismiss(endpoint.attachment.netns_cookie));
-  reaper_->remove(endpoint.ifindex);
+  if (endpoint.ifindex != 0) reaper_->remove(endpoint.ifindex);
   ipam_.release(endpoint.attachment.addresses, clock_.wall());
   endpoints_.erase(at);
   // A journal that still names it costs the next start a look at a device that is gone.
   if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
   return {};
+}
+
+void Network::lose_device(std::uint32_t ifindex) {
+  for (auto& [key, endpoint] : endpoints_) {
+    if (ifindex == 0 || endpoint.ifindex != ifindex) continue;
+    log::info(kModule, "a pod's device is gone", {{"pod", endpoint.attachment.pod()}, {"container", key}});
+    if (auto erased = programs_.erase(ifindex); !erased) {
+      log::error(kModule, "a lost device stays in the maps", {{"container", key}, {"error", erased.error()}});
+      continue;  // DEL will try again
+    }
+    endpoint.ifindex = 0;
+  }
+}
+
+void Network::lose_missing_devices() {
+  const auto links = host_->links();
+  if (!links) {
+    log::error(kModule, "changes of devices were missed", {{"error", links.error()}});
+    return;
+  }
+  for (const datapath::PodEndpoint& record : programs_.endpoints()) {
+    if (std::ranges::find(*links, record.ifindex, &netlink::Link::ifindex) == links->end()) lose_device(record.ifindex);
+  }
 }
 
 Result<Json> Network::check(const Json& args) {

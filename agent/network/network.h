@@ -16,6 +16,7 @@
 #include "agent/base/request.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/datapath/pod_programs.h"
+#include "agent/netlink/link_watch.h"
 #include "agent/netlink/netns.h"
 #include "agent/network/attachment.h"
 #include "agent/network/device_reaper.h"
@@ -61,7 +62,7 @@ class Network {
  private:
   struct Endpoint {
     Attachment attachment;
-    std::uint32_t ifindex = 0;
+    std::uint32_t ifindex = 0;  // 0: the device is gone, with its pod's namespace; DEL is still to come
   };
   using Undo = std::vector<std::function<void()>>;
 
@@ -80,6 +81,9 @@ class Network {
   Json describe(const Endpoint& endpoint) const;
 
   Result<std::uint32_t> attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo);
+  // Devices went by themselves: out of the maps with them.
+  void lose_device(std::uint32_t ifindex);
+  void lose_missing_devices();
   // Out of the maps, and the address to rest; the device goes in the background.
   Result<> detach(const std::string& key);
   // Whether all that attach() made is still there; kNotFound names what is not.
@@ -103,6 +107,7 @@ class Network {
   std::uint64_t own_cookie_ = 0;                           // of the node's network namespace
   std::map<std::string, Endpoint> endpoints_;              // by Attachment::key()
   std::map<std::string, datapath::VerdictCount> counted_;  // what the metrics hold already
+  std::unique_ptr<netlink::LinkWatch> link_watch_;
   Subscription count_timer_;
 };
 

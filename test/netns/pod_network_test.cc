@@ -231,6 +231,17 @@ TEST_F(PodNetwork, DelSucceedsInAnyOrderAndKeepsTheAddressAtRest) {
   }
 }
 
+TEST_F(PodNetwork, APodWhoseNamespaceEndsIsOutOfTheMapsBeforeDel) {
+  {
+    const Pod a = add_pod("a");
+  }
+  EXPECT_TRUE(eventually([&] { return node_->ask("endpoint.get", {{"name", "a"}}).value()["ifindex"] == 0; }));
+  EXPECT_TRUE(node_->programs->endpoints().empty());
+  EXPECT_NE(add_pod("b").addresses[0], ip("10.1.0.2")) << "its address is its own until DEL";
+  EXPECT_EQ(run_plugin("DEL", "a", "").exit_code, 0);
+  EXPECT_EQ(node_->ask("endpoint.list", {}).value().size(), 1U);
+}
+
 TEST_F(PodNetwork, CheckSeesWhatIsMissing) {
   const Pod a = add_pod("a");
   EXPECT_EQ(run_plugin("CHECK", "a", a.netns.path()).exit_code, 0);

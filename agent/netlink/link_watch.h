@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// LinkWatch: says when a device of this network namespace is gone.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "agent/base/loop.h"
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+
+namespace fairlead::netlink {
+
+// Owner: one module. Thread: its loop's, in the namespace of the thread that calls start(). Cost: one message a change
+// of any device.
+class LinkWatch {
+ public:
+  struct Handlers {
+    std::function<void(std::uint32_t ifindex)> gone;
+    std::function<void()> missed;  // the kernel dropped messages: compare with what there is
+  };
+  static Result<std::unique_ptr<LinkWatch>> start(Loop& loop, Handlers handlers);
+
+ private:
+  LinkWatch(Loop& loop, UniqueFd fd, Handlers handlers);
+  void read();
+
+  UniqueFd fd_;
+  Handlers handlers_;
+  Subscription subscription_;
+};
+
+}  // namespace fairlead::netlink
