@@ -37,6 +37,26 @@ wait_for() {
   done
 }
 
+# own_root "$0" "$@": where / is a chroot, runs the script again in a mount namespace whose root it is. A container runtime
+# enters a container's mount namespace to exec in it, and in a chroot that leads to the wrong root.
+own_root() {
+  local root
+  root=$(nsenter --mount=/proc/self/ns/mnt readlink /proc/$$/root 2>/dev/null) || return 0
+  [ "$root" != / ] || return 0
+  # shellcheck disable=SC2016  # for the inner shell
+  exec nsenter --mount=/proc/self/ns/mnt unshare --mount --propagation private sh -euc '
+    root=$1 cwd=$2
+    shift 2
+    mount --rbind "$root" "$root"
+    cd "$root"
+    mkdir -p .host
+    pivot_root . .host
+    cd "$cwd"
+    umount -l /.host
+    rmdir /.host
+    exec "$@"' sh "$root" "$PWD" "$@"
+}
+
 # build_dir PRESET: where a preset of CMakePresets.json builds.
 build_dir() {
   case $1 in
