@@ -21,6 +21,7 @@
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/bpf_socket_clients.h"
+#include "agent/datapath/mapped_array.h"
 #include "agent/datapath/sock_programs.h"
 #include "test/kit/cgroup.h"
 #include "test/kit/echo.h"
@@ -337,6 +338,57 @@ TEST_P(SockLbKindTest, ChangingSetsAreNeverSeenByHalf) {
     EXPECT_THAT(failed, testing::IsEmpty());
   }
   EXPECT_GT(judged, 300);
+}
+
+// The same by a reader that looks as BPF programs do, but without pause: it meets every order of stores that there is.
+TEST_F(SockLbTest, AReaderOfTheMapsNeverSeesHalfASet) {
+  ServiceEntry sets[2];
+  for (std::uint16_t i = 0; i < 50; ++i) {
+    sets[i % 2].backends.push_back({ip("127.0.0.1"), static_cast<std::uint16_t>(1000 + i)});
+  }
+  for (ServiceEntry& set : sets) set.frontends = {{ip(kV4.service), 80, Protocol::kTcp}};
+  sets[1].backends.resize(20);
+  apply("a", sets[0]);
+  const auto array = [&]<class T>(const char* name, T) {
+    const auto map = *Map<std::uint32_t, T>::open(agent_.root->map_path(name));
+    return *MappedArray<T>::open(map.fd(), map.capacity(), name);
+  };
+  auto services = array("services", ::service{});
+  const auto runs = array("runs", run_slot{});
+  const auto backends = array("backends4", backend_v4{});
+  std::atomic<bool> stop = false;
+  std::atomic<int> changes = 0;
+  std::atomic<int> judged = 0;
+  int halves = 0;
+  std::jthread reader([&] {
+    std::atomic_ref run(services[1].run);
+    while (!stop) {
+      const int change = changes;
+      const std::uint64_t seen = run.load();
+      const auto base = static_cast<std::uint32_t>(seen);
+      const auto count = static_cast<std::uint32_t>(seen >> 32);
+      unsigned of_set[2] = {};
+      bool whole = true;
+      for (std::uint32_t i = base; i < base + count; ++i) {
+        whole = whole && runs[i].tag == services[1].tag;
+        ++of_set[ntohs(backends[runs[i].backend].port) % 2];
+      }
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (run.load() != seen || changes != change) continue;  // not one look
+      ++judged;
+      if (!whole || (of_set[0] != 0) == (of_set[1] != 0) || count != sets[of_set[1] != 0].backends.size()) ++halves;
+    }
+  });
+  for (int i = 1; i <= 1'000; ++i) {
+    ++changes;
+    const auto applied = agent_.balancer->apply("a", sets[i % 2]);
+    EXPECT_TRUE(applied) << applied.error().message();
+    if (!applied) break;
+  }
+  stop = true;
+  reader.join();
+  EXPECT_EQ(halves, 0) << "of " << judged << " looks";
+  EXPECT_GT(judged, 10'000);
 }
 
 TEST_F(SockLbTest, OtherNamespacesAreUntouched) {
