@@ -134,7 +134,7 @@ class Builder {
     while (out.cgroup_root.ends_with('/')) out.cgroup_root.pop_back();
     for (const std::string& mount : host.cgroup2_mounts) {
       if (!(out.cgroup_root + "/").starts_with(mount + "/")) continue;
-      out.pods_cgroup = out.cgroup_root.substr(mount.size()) + "/" + out.cgroup_prefix;
+      out.cgroup_prefix = out.cgroup_root.substr(mount.size());
       return {};
     }
     return fail(Code::kInvalid, "{}: {} is not in the cgroup2 file system at {}", origin("cgroupRoot"), out.cgroup_root,

@@ -33,8 +33,8 @@ struct AgentConfiguration {
   std::string runtime_endpoint = "unix:///run/containerd/containerd.sock";
   std::string bpf_root = "/sys/fs/bpf/fairlead";
   std::string cgroup_root;  // absolute, inside a cgroup2 mount
-  std::string cgroup_prefix = "kubepods";
-  std::string pods_cgroup;  // cgroup_root/cgroup_prefix as the runtime names it: "/kubepods"; follows from the two
+  std::string
+      cgroup_prefix;  // cgroup_root as the runtime names it, in front of "/kubepods": "" or "/name"; follows from it
   std::string state_dir = "/var/lib/fairlead";
   std::string run_dir = "/run/fairlead";
   std::string log_root = "/var/log/pods";

@@ -89,13 +89,6 @@ Result<> check_endpoint(const std::string& value) {
   return {};
 }
 
-Result<> check_cgroup_prefix(const std::string& value) {
-  if (value.empty() || value.find('/') != std::string::npos || value.starts_with('.')) {
-    return fail(Code::kInvalid, "\"{}\" is not the name of one cgroup", value);
-  }
-  return {};
-}
-
 // DNS-1123 subdomain: what a Node may be called.
 Result<> check_node_name(const std::string& value) {
   const auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
@@ -179,8 +172,6 @@ std::vector<Field> make_fields() {
 
       field(pods, "", "logRoot", "DIR", "Containers' logs are written below this folder.", "",
             text(&C::log_root, check_absolute)),
-      field(pods, "", "cgroupPrefix", "NAME", "The cgroup, below cgroupRoot, that holds all pods.", "",
-            text(&C::cgroup_prefix, check_cgroup_prefix)),
       field(pods, "", "drainDelay", "DURATION",
             "How long a pod that ends keeps its connections, once no new one reaches it, before it gets SIGTERM.", "",
             duration(&C::drain_delay)),

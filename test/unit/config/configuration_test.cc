@@ -30,7 +30,7 @@ TEST(Configuration, DefaultsComeFromTheHost) {
   EXPECT_EQ(out->node_name, "node-a.example");
   EXPECT_EQ(out->node_ips, kHost.addresses);
   EXPECT_EQ(out->cgroup_root, "/sys/fs/cgroup");
-  EXPECT_EQ(out->pods_cgroup, "/kubepods");
+  EXPECT_EQ(out->cgroup_prefix, "");
   EXPECT_EQ(out->pod_cidrs.at(0).str(), "10.244.0.0/24");
   EXPECT_EQ(out->service_cidrs.at(0).str(), "10.96.0.0/16");
   EXPECT_EQ(out->metrics_bind_address->str(), "127.0.0.1:10249");
@@ -53,7 +53,7 @@ TEST(Configuration, SeveralAgentsKeepTheirPodsApart) {
   const auto out = load_lines("manifests: /m\ncgroupRoot: /sys/fs/cgroup/node-a/\n");
   ASSERT_TRUE(out) << out.error().what;
   EXPECT_EQ(out->cgroup_root, "/sys/fs/cgroup/node-a");
-  EXPECT_EQ(out->pods_cgroup, "/node-a/kubepods");
+  EXPECT_EQ(out->cgroup_prefix, "/node-a");
 }
 
 TEST(Configuration, AFlagWinsOverTheFile) {
@@ -91,7 +91,6 @@ TEST(Configuration, ErrorsNameFileLineAndField) {
       {"nodeName: Big\n", "agent.yaml:3: nodeName: \"Big\" is not a node name"},
       {"runtimeEndpoint: /run/x.sock\n", "agent.yaml:3: runtimeEndpoint: "},
       {"healthzBindAddress: 10256\n", "agent.yaml:3: healthzBindAddress: \"10256\": want ADDRESS:PORT"},
-      {"cgroupPrefix: a/b\n", "agent.yaml:3: cgroupPrefix: "},
       {"mode: node\nlogLevel: info\nmode: node\n", "agent.yaml:5: mode: set twice, first on line 3"},
       {"mode: [\n", "agent.yaml:"},
       {"manifests: /m\ncgroupRoot: /sys/fs/cgroups\n",
@@ -128,7 +127,7 @@ TEST(Configuration, WhatIsPrintedReadsBackTheSame) {
   ASSERT_FALSE(first);  // fractions are not Kubernetes's spelling here
   const auto set = load_lines(
       "manifests: /m\nmode: dataplane\nnodeIP: 10.0.0.1,fd00::1\nmetricsBindAddress: off\ndrainDelay: 1m30s\n"
-      "logFormat: json\nlogRoot: /l\ncgroupPrefix: p\nshutdownTimeout: 250ms\nrunDir: /r\n");
+      "logFormat: json\nlogRoot: /l\nshutdownTimeout: 250ms\nrunDir: /r\n");
   ASSERT_TRUE(set) << set.error().what;
   EXPECT_FALSE(set->metrics_bind_address);
   const auto again = load_text(to_json(*set).dump(), {.config_file = "again.yaml"}, kHost);
