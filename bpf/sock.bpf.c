@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
  * The socket load balancer: a socket that names a service is connected to a backend, and its owner goes on seeing the
- * service. Pods and the node pay once a connection (UDP: once a datagram), never for a packet. The hooks see every socket
- * below their cgroup and act for those in the network namespaces that are ours; others pass untouched.
+ * service. Pods and the node pay once a connection (UDP: once a datagram), never for a packet. The hooks see every
+ * socket below their cgroup and act for those in the network namespaces that are ours; others pass untouched.
  */
 #include "bpf/lib/socket.h"
 
@@ -147,8 +147,8 @@ SEC("cgroup/connect6")
 int sock_connect6(struct bpf_sock_addr *ctx)
 {
 	struct socket_peer peer = peer_v6(ctx);
-	const int result = is_mapped_v4(&peer.address) ? connect_peer(ctx, &peer, true) :
-							 connect_peer(ctx, &peer, false);
+	const int result =
+		is_mapped_v4(&peer.address) ? connect_peer(ctx, &peer, true) : connect_peer(ctx, &peer, false);
 
 	return result > 0 ? set_peer_v6(ctx, &peer) : result < 0 ? refuse(result) : PASS;
 }

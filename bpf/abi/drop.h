@@ -5,12 +5,12 @@
 #include <linux/types.h>
 
 /* X(number, CONSTANT, name) */
-#define DROP_REASONS(X)                                                                  \
-	X(1, DROP_NO_ENDPOINT, "no_endpoint")       /* the device is no pod's (any more) */  \
-	X(2, DROP_MALFORMED, "malformed")           /* headers are cut or make no sense */   \
-	X(3, DROP_PROTOCOL, "protocol")             /* neither ARP, IPv4 nor IPv6 */         \
-	X(4, DROP_SOURCE_MAC, "source_mac")         /* a pod sends from a foreign MAC */     \
-	X(5, DROP_SOURCE_ADDRESS, "source_address") /* … from a foreign IP address */        \
+#define DROP_REASONS(X)                                                                     \
+	X(1, DROP_NO_ENDPOINT, "no_endpoint")       /* the device is no pod's (any more) */ \
+	X(2, DROP_MALFORMED, "malformed")           /* headers are cut or make no sense */  \
+	X(3, DROP_PROTOCOL, "protocol")             /* neither ARP, IPv4 nor IPv6 */        \
+	X(4, DROP_SOURCE_MAC, "source_mac")         /* a pod sends from a foreign MAC */    \
+	X(5, DROP_SOURCE_ADDRESS, "source_address") /* … from a foreign IP address */       \
 	X(6, DROP_DESTINATION, "destination")       /* sent to a pod whose address it isn't */
 
 enum drop_reason {

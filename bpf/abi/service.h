@@ -27,13 +27,13 @@ struct frontend_v6 {
 	__u8 scope;
 };
 
-/* Value of svc4 and svc6. An element that is being replaced may show another key's value: `check` belongs to the key. */
+/* Value of svc4 and svc6. An element being replaced may show another key's value: `check` belongs to the key. */
 struct frontend {
 	__u32 service; /* index into `services` */
 	__u32 check;   /* frontend_check_*() of the key */
 };
 
-/* Element of array `services`; index 0 is nobody's. The agent stores each field whole; `run` publishes a backend set. */
+/* Element of array `services`; index 0 is nobody's. Each field is stored whole; `run` publishes a backend set. */
 struct service {
 	union {
 		struct {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From a frontend to a backend. One source for both families: a peer is 16 bytes (IPv4 v4-mapped) and `is_v4` chooses the
- * maps; it is a constant where the hook knows its family. The agent sets the sizes before the load.
+ * From a frontend to a backend. One source for both families: a peer is 16 bytes (IPv4 v4-mapped) and `is_v4` chooses
+ * the maps; it is a constant where the hook knows its family. The agent sets the sizes before the load.
  */
 #pragma once
 
@@ -103,8 +103,7 @@ static __always_inline int read_frontend(const struct socket_peer *peer, __u8 pr
 {
 	struct frontend_v4 key4 = { peer->address.words[3], peer->port, protocol, SCOPE_CLUSTER };
 	struct frontend_v6 key6 = { peer->address, peer->port, protocol, SCOPE_CLUSTER };
-	const struct frontend *found =
-		is_v4 ? bpf_map_lookup_elem(&svc4, &key4) : bpf_map_lookup_elem(&svc6, &key6);
+	const struct frontend *found = is_v4 ? bpf_map_lookup_elem(&svc4, &key4) : bpf_map_lookup_elem(&svc6, &key6);
 	struct frontend value;
 
 	if (!found)

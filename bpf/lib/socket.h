@@ -51,11 +51,11 @@ static __always_inline bool read_spill(__u64 cookie, __u32 ordinal, struct trans
 /* One walk over the spilled translations of a socket. */
 struct spill_walk {
 	__u64 cookie;
-	struct socket_peer peer;   /* looked for … */
-	__u32 by_backend;          /* … among the backends, or 0: among services, with a valid backend */
+	struct socket_peer peer; /* looked for … */
+	__u32 by_backend;        /* … among the backends, or 0: among services, with a valid backend */
 	__u32 is_v4;
 	__u32 found;
-	__u32 free_ordinal;        /* SOCKET_SPILL: none */
+	__u32 free_ordinal; /* SOCKET_SPILL: none */
 	struct translation result;
 };
 
@@ -138,7 +138,8 @@ static __always_inline bool fill_slot(struct socket_slots *state, const struct t
 	for (int i = 0; i < SOCKET_SLOTS; i++) {
 		struct translation *slot = &state->slots[i];
 
-		if (__sync_val_compare_and_swap(&slot->state, TRANSLATION_NONE, TRANSLATION_FILLING) != TRANSLATION_NONE)
+		if (__sync_val_compare_and_swap(&slot->state, TRANSLATION_NONE, TRANSLATION_FILLING) !=
+		    TRANSLATION_NONE)
 			continue;
 		slot->service = to->service;
 		slot->backend = to->backend;
