@@ -124,8 +124,12 @@ class Planner {
       if (&sandbox != dead) add({.what = Do::kRemoveSandbox, .id = sandbox.id});
     }
     if (!plan_.actions.empty() || !volumes() || !due(kSandboxKey)) return;
-    if (dead != nullptr) add({.what = Do::kStopSandbox, .id = dead->id});  // frees its address
-    add({.what = Do::kCreateSandbox, .attempt = dead == nullptr ? 0 : dead->attempt + 1});
+    Action action{.what = Do::kCreateSandbox};
+    if (dead != nullptr) {
+      action.id = dead->id;
+      action.attempt = dead->attempt + 1;
+    }
+    add(std::move(action));
   }
 
   void next_init(const SandboxView& sandbox) {

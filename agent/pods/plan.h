@@ -17,7 +17,7 @@ namespace fairlead::pods {
 
 enum class Do {
   kSetUpVolumes,
-  kCreateSandbox,    // attempt
+  kCreateSandbox,    // attempt; id: the dead one to stop first, so that its address is free
   kCreateContainer,  // name, attempt, streak: see to its image, create and start it
   kStartContainer,   // name, id: it was created before
   kKillContainer,    // name, id, grace_s, reason

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a pod's worker needs of the parts that touch files, mounts and sockets: narrow, so that tests bring their own.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/pods/view.h"
+
+namespace k8s {
+class Pod;
+}
+
+namespace fairlead::pods {
+
+// Volumes of pods. Thread: the pods loop; blocking work is done elsewhere and each answer comes on the loop, once.
+class VolumeSetup {
+ public:
+  virtual ~VolumeSetup() = default;
+  // Makes every volume of the pod, or finds it made. kNotFound: a ConfigMap or Secret that it needs is missing.
+  virtual void set_up(const k8s::Pod& pod, std::function<void(Result<>)> done) = 0;
+  // The host paths of the container's volumeMounts, in order, subPath resolved without leaving its volume.
+  virtual void mount_paths(const k8s::Pod& pod, const std::string& container,
+                           std::function<void(Result<std::vector<std::string>>)> done) = 0;
+  // Removes all files of the pod. Done already is success.
+  virtual void tear_down(const std::string& uid, std::function<void(Result<>)> done) = 0;
+};
+
+// A small file of a pod (hosts, termination log). Thread: as above.
+class PodFiles {
+ public:
+  virtual ~PodFiles() = default;
+  virtual Result<> write(const std::string& path, const std::string& text) = 0;  // with its folders
+};
+
+}  // namespace fairlead::pods
