@@ -17,7 +17,7 @@ std::string text(const Action& action) {
     case Do::kSetUpVolumes:
       return "volumes";
     case Do::kCreateSandbox:
-      return fmt::format("sandbox#{}", action.attempt);
+      return fmt::format("sandbox#{}{}", action.attempt, action.id.empty() ? "" : " for " + action.id);
     case Do::kCreateContainer:
       return fmt::format("create {}#{} streak {}", action.name, action.attempt, action.streak);
     case Do::kStartContainer:
