@@ -23,9 +23,9 @@ using testkit::eventually;
 // A runtime of which only its health is asked.
 class HealthyRuntime final : public cri::Runtime {
  public:
-#define FL_FAKE(Name)                                                                                                 \
-  void call(Loop& loop, cri::api::Name##Request, Duration, cri::Done<cri::api::Name##Response> done) override {       \
-    loop.post([done = std::move(done)] { done(answer(static_cast<cri::api::Name##Response*>(nullptr))); });           \
+#define FL_FAKE(Name)                                                                                           \
+  void call(Loop& loop, cri::api::Name##Request, Duration, cri::Done<cri::api::Name##Response> done) override { \
+    loop.post([done = std::move(done)] { done(answer(static_cast<cri::api::Name##Response*>(nullptr))); });     \
   }
   FL_CRI_CALLS(FL_FAKE)
 #undef FL_FAKE
@@ -77,21 +77,22 @@ class ApiServer : public testing::Test {
       status = caller;
       statuses = sender;
       source = std::make_unique<kube::ApiSource>(
-          edge.loop(), kube::ApiSource::Deps{.access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
-                                             .node_name = "node-a",
-                                             .writers = {services.writer("api"), slices.writer("api"), pods.writer("api")},
-                                             .statuses = std::move(receiver),
-                                             .inspect = std::move(responder),
-                                             .registry = registry});
+          edge.loop(),
+          kube::ApiSource::Deps{.access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
+                                .node_name = "node-a",
+                                .writers = {services.writer("api"), slices.writer("api"), pods.writer("api")},
+                                .statuses = std::move(receiver),
+                                .inspect = std::move(responder),
+                                .registry = registry});
       reporter = std::make_unique<node::NodeReporter>(
           edge.loop(), clock,
-          node::NodeReporter::Deps{.api = source->api(),
-                                   .runtime = runtime,
-                                   .registry = registry,
-                                   .identity = {.name = "node-a", .addresses = {*IpAddress::parse("10.0.0.1")},
-                                                .agent_version = "v0.0.0"},
-                                   .facts = node::read_machine_facts("/"),
-                                   .config = {.status_period = 500ms, .lease_period = 500ms}});
+          node::NodeReporter::Deps{
+              .api = source->api(),
+              .runtime = runtime,
+              .registry = registry,
+              .identity = {.name = "node-a", .addresses = {*IpAddress::parse("10.0.0.1")}, .agent_version = "v0.0.0"},
+              .facts = node::read_machine_facts("/"),
+              .config = {.status_period = 500ms, .lease_period = 500ms}});
       reporter->start();
       source->start();
       edge.start();
@@ -156,10 +157,15 @@ TEST_F(ApiServer, ServicesAreListedThenWatched) {
 
 TEST_F(ApiServer, APodOfThisNodeArrivesAndItsStatusAndEndAreTold) {
   ASSERT_TRUE(eventually([] { return bed_->plane.kubectl("get node node-a").code == 0; }));
-  ASSERT_TRUE(eventually([] { return bed_->plane.kubectl("get serviceaccount default").code == 0 ||
-                                     bed_->plane.kubectl("create serviceaccount default").code == 0; }));
-  kubectl("run p --image=x --overrides='{\"spec\": {\"nodeName\": \"node-a\", \"automountServiceAccountToken\": false}}'");
-  kubectl("run other --image=x --overrides='{\"spec\": {\"nodeName\": \"node-b\", \"automountServiceAccountToken\": false}}'");
+  ASSERT_TRUE(eventually([] {
+    return bed_->plane.kubectl("get serviceaccount default").code == 0 ||
+           bed_->plane.kubectl("create serviceaccount default").code == 0;
+  }));
+  kubectl(
+      "run p --image=x --overrides='{\"spec\": {\"nodeName\": \"node-a\", \"automountServiceAccountToken\": false}}'");
+  kubectl(
+      "run other --image=x --overrides='{\"spec\": {\"nodeName\": \"node-b\", \"automountServiceAccountToken\": "
+      "false}}'");
   const std::string uid = kubectl("get pod p -o jsonpath='{.metadata.uid}'");
   ASSERT_TRUE(eventually([&] { return bed_->pods.get(uid) != nullptr; }));
   EXPECT_EQ(bed_->pods.size(), 1U);  // only this node's
@@ -170,7 +176,8 @@ TEST_F(ApiServer, APodOfThisNodeArrivesAndItsStatusAndEndAreTold) {
   status.set_phase("Running");
   status.set_podip("10.244.0.7");
   status.add_podips()->set_ip("10.244.0.7");
-  model::PodStatusUpdate update{.id = pod->id, .status = std::make_shared<const k8s::PodStatus>(status), .source = "api"};
+  model::PodStatusUpdate update{
+      .id = pod->id, .status = std::make_shared<const k8s::PodStatus>(status), .source = "api"};
   bed_->statuses.send(update);
   EXPECT_TRUE(eventually([] { return kubectl("get pod p -o jsonpath='{.status.phase}'") == "Running"; }));
 

@@ -114,7 +114,7 @@ Result<> ControlPlane::start_api_server() {
 }
 
 CommandResult ControlPlane::kubectl(const std::string& args) const {
-  return run_command("kubectl --kubeconfig '" + admin_kubeconfig().string() + "' " + args);
+  return run_command("'" + binary_ + "' kubectl --kubeconfig '" + admin_kubeconfig().string() + "' " + args);
 }
 
 }  // namespace fairlead::testkit

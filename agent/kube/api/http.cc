@@ -2,11 +2,13 @@
 #include "agent/kube/api/http.h"
 
 #include <curl/curl.h>
+#include <k8s/meta.pb.h>
 
 #include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "agent/base/log.h"
+#include "agent/kube/api/wire.h"
 
 namespace fairlead::kube {
 namespace {
@@ -34,6 +36,16 @@ void set(CURL* easy, CURLoption option, T value) {
 void set_blob(CURL* easy, CURLoption option, const std::string& pem) {
   curl_blob blob{const_cast<char*>(pem.data()), pem.size(), CURL_BLOB_COPY};
   set(easy, option, &blob);
+}
+
+// What the API's Status object in an error's body says, in either form; else the body's beginning.
+std::string message_of(const std::string& body) {
+  if (const auto raw = unwrap_object(body)) {
+    k8s::Status status;
+    if (status.ParseFromString(*raw)) return status.message();
+  }
+  const auto json = nlohmann::json::parse(body, nullptr, false);
+  return json.is_object() ? json.value("message", std::string()) : body.substr(0, 300);
 }
 
 }  // namespace
@@ -232,14 +244,12 @@ void HttpClient::send(HttpRequest request, Done done, OnData on_data) {
 
 Result<> check_status(const HttpRequest& request, const HttpResponse& response) {
   if (response.status < 400) return {};
-  const auto body = nlohmann::json::parse(response.body, nullptr, false);
-  const std::string message = body.is_object() ? body.value("message", std::string()) : response.body.substr(0, 300);
   const Code code = response.status == 401 || response.status == 403   ? Code::kDenied
                     : response.status == 404                           ? Code::kNotFound
                     : response.status == 409                           ? Code::kConflict
                     : response.status == 400 || response.status == 422 ? Code::kInvalid
                                                                        : Code::kUnavailable;
-  return fail(code, "{} {}: {} {}", request.method, request.path, response.status, message);
+  return fail(code, "{} {}: {} {}", request.method, request.path, response.status, message_of(response.body));
 }
 
 }  // namespace fairlead::kube
