@@ -129,6 +129,7 @@ class Planner {
       action.id = dead->id;
       action.attempt = dead->attempt + 1;
     }
+    action.attempt = std::max(action.attempt, history_.next_attempt);
     add(std::move(action));
   }
 

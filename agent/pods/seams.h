@@ -34,6 +34,7 @@ class PodFiles {
  public:
   virtual ~PodFiles() = default;
   virtual Result<> write(const std::string& path, const std::string& text) = 0;  // with its folders
+  virtual Result<> make_folder(const std::string& path) = 0;                     // with those above it
 };
 
 }  // namespace fairlead::pods

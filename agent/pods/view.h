@@ -68,6 +68,7 @@ struct PodHistory {
   std::optional<std::int64_t> ending_grace_s;  // the pod is to go, its containers within so many seconds
   std::optional<Failure> refused;              // the pod must never run, and why
   bool volumes_ready = false;                  // set up in this agent's life
+  std::uint32_t next_attempt = 0;              // of a sandbox, at least: names below it are taken
   bool torn_down = false;                      // volumes and cgroups are gone
   std::map<std::string, Failure> failures;
   std::set<std::string> unhealthy;  // ids of containers whose liveness probe failed

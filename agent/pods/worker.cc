@@ -158,17 +158,24 @@ void Worker::create_sandbox(const Action& action, Next done) {
     if (alive.expired()) return context_.starts.leave();
     api::RunPodSandboxRequest request;
     *request.mutable_config() = sandbox_config(context_.node, *pod_, action.attempt);
-    context_.runtime.call(context_.loop, std::move(request), kSandboxDeadline,
-                          [this, done, alive, &starts = context_.starts](Result<api::RunPodSandboxResponse> result) {
-                            starts.leave();
-                            if (alive.expired()) return;
-                            if (!result) {
-                              failed(kSandboxKey, "FailedCreatePodSandBox", result.error());
-                              return done(std::unexpected(result.error()));
-                            }
-                            history_.failures.erase(kSandboxKey);
-                            done({});
-                          });
+    context_.runtime.call(
+        context_.loop, std::move(request), kSandboxDeadline,
+        [this, action, done, alive, &starts = context_.starts](Result<api::RunPodSandboxResponse> result) {
+          starts.leave();
+          if (alive.expired()) return;
+          if (!result) {
+            failed(kSandboxKey, "FailedCreatePodSandBox", result.error());
+            // An earlier call of ours may still be at work on that name: a later look finds what it
+            // made. Only when nothing comes of it is the name given up.
+            const bool reserved = result.error().what.find("is reserved") != std::string::npos;
+            if (reserved && history_.failures[kSandboxKey].count > 1) {
+              history_.next_attempt = action.attempt + 1;
+            }
+            return done(std::unexpected(result.error()));
+          }
+          history_.failures.erase(kSandboxKey);
+          done({});
+        });
   });
 }
 
@@ -233,6 +240,10 @@ void Worker::create_container(const Action& action, const PodRuntimeView& view, 
     if (auto written = context_.files.write(path, text); !written) {
       return stop("CreateContainerConfigError", written.error());
     }
+  }
+  // kubelet's task, not the runtime's: the folder that the container's log goes to.
+  if (auto made = context_.files.make_folder(log_directory(context_.node, *pod_) + "/" + action.name); !made) {
+    return stop("CreateContainerConfigError", made.error());
   }
   find_image(*container, [this, action, done, stop, spec = *container, env = std::move(*env), sandbox_id = sandbox->id,
                           attempt = sandbox->attempt](Result<std::string> image) {

@@ -63,6 +63,11 @@ class FakeFiles final : public PodFiles {
     files[path] = text;
     return {};
   }
+  Result<> make_folder(const std::string& path) override {
+    folders.insert(path);
+    return {};
+  }
+  std::set<std::string> folders;
 };
 
 class WorkerTest : public ::testing::Test {

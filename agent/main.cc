@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+// fairlead-agent: wiring only. Every module, thread, queue and arrow of the agent is in this file.
+//
+//   thread     what lives on it
+//   main       stop signals, local socket, metrics and health, status hub
+//   edge       source of objects: manifests, or the API server (and the node's word to it)
+//   services   slice controller (manifests), services
+//   network    CNI requests, endpoints
+//   pods       pod workers, probes, CRI events
+//
+//   edge ──▶ services, slices, pods, config maps, secrets (tables)
+//   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
+//   services ──▶ Applied ──▶ pods      pods ──▶ PodStatusUpdate ──▶ edge
+//
+// Stop: intake first (servers), then the edge, then pods, services, network; threads are joined in that order, and only
+// then is anything destroyed. Pins, devices and pods stay as they are.
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "agent/base/channel.h"
+#include "agent/base/log.h"
+#include "agent/base/loop_thread.h"
+#include "agent/base/metrics.h"
+#include "agent/base/signals.h"
+#include "agent/base/version.h"
+#include "agent/config/command_line.h"
+#include "agent/config/configuration.h"
+#include "agent/config/host_facts.h"
+#include "agent/cri/client.h"
+#include "agent/datapath/bpf_load_balancer.h"
+#include "agent/datapath/bpf_root.h"
+#include "agent/datapath/bpf_socket_clients.h"
+#include "agent/datapath/pod_programs.h"
+#include "agent/datapath/sock_programs.h"
+#include "agent/kube/api/api_source.h"
+#include "agent/kube/manifests/manifest_source.h"
+#include "agent/model/rows.h"
+#include "agent/network/install_cni.h"
+#include "agent/network/network.h"
+#include "agent/node/node.h"
+#include "agent/observe/status_hub.h"
+#include "agent/pods/pods.h"
+#include "agent/server/http_server.h"
+#include "agent/server/local_server.h"
+#include "agent/server/notify.h"
+#include "agent/services/services.h"
+#include "agent/services/slice_controller.h"
+#include "agent/state/table.h"
+
+namespace fairlead {
+namespace {
+
+using config::AgentConfiguration;
+using config::Mode;
+
+constexpr auto kManifestSource = "manifests";
+constexpr auto kSliceController = "slice-controller";
+constexpr auto kPods = "pods";
+
+std::vector<std::string> sources(std::initializer_list<std::optional<std::string>> named) {
+  std::vector<std::string> list;
+  for (const auto& name : named) {
+    if (name) list.push_back(*name);
+  }
+  return list;
+}
+
+std::vector<Family> families(const std::vector<Cidr>& cidrs) {
+  std::vector<Family> list;
+  for (const Cidr& cidr : cidrs) list.push_back(cidr.family());
+  return list;
+}
+
+// The whole agent. Members are in the order in which they are made; the destructor undoes it, after every thread ended.
+class Agent {
+ public:
+  explicit Agent(AgentConfiguration configuration) : config_(std::move(configuration)) {}
+
+  Result<> build() {
+    // Before any other thread is, so that all inherit the blocked signals.
+    FL_LET(auto signals, StopSignals::create(main_loop_, [this](int) { main_loop_.stop(); }));
+    signals_.emplace(std::move(signals));
+    FL_TRY(open_datapath());
+    FL_TRY(build_source());
+    FL_TRY(build_services());
+    FL_TRY(build_network());
+    if (runs_pods()) FL_TRY(build_pods());
+    FL_TRY(build_front());
+    return {};
+  }
+
+  // Runs until a signal asks to stop.
+  Result<> run() {
+    FL_TRY(start());
+    log::info("agent", "running",
+              {{"version", version()}, {"node", config_.node_name}, {"mode", to_string(config_.mode)}});
+    main_loop_.run();
+    log::info("agent", "stopping");
+    stop();
+    return {};
+  }
+
+ private:
+  bool uses_manifests() const { return !config_.manifests.empty(); }
+  bool runs_pods() const { return config_.mode == Mode::kNode; }
+  std::string source() const { return uses_manifests() ? kManifestSource : kube::kApiSource; }
+
+  Result<> open_datapath() {
+    FL_LET(auto root, datapath::BpfRoot::open(config_.bpf_root));
+    bpf_root_.emplace(std::move(root));
+    FL_LET(sock_programs_, datapath::SockPrograms::load(*bpf_root_, {}));
+    FL_LET(balancer_, datapath::BpfLoadBalancer::open(*sock_programs_));
+    FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
+    FL_LET(pod_programs_, datapath::BpfPodPrograms::load(*bpf_root_));
+    return sock_programs_->attach(config_.cgroup_root);
+  }
+
+  Result<> build_source() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    auto [statuses, status_reader] = make_channel<model::PodStatusUpdate>();
+    pod_statuses_ = statuses;
+    if (uses_manifests()) {
+      manifests_ = std::make_unique<kube::ManifestSource>(
+          edge_.loop(),
+          kube::ManifestConfig{
+              .directory = config_.manifests, .node_name = config_.node_name, .state_directory = config_.state_dir},
+          kube::ManifestWriters{.services = services_table_.writer(source()),
+                                .endpoint_slices = slices_table_.writer(source()),
+                                .pods = pods_table_.writer(source()),
+                                .config_maps = config_maps_table_.writer(source()),
+                                .secrets = secrets_table_.writer(source())},
+          *registry_, std::move(responder));
+      components_["manifests"] = {"manifests.status", caller};
+      routes_["manifests."] = {caller};
+      return {};  // nobody reports statuses of manifests: their channel's reader ends here
+    }
+    FL_LET(kube::ClusterAccess access,
+           config_.kubeconfig.empty() ? kube::in_cluster_access() : kube::read_kubeconfig(config_.kubeconfig));
+    api_ = std::make_unique<kube::ApiSource>(
+        edge_.loop(), kube::ApiSource::Deps{.access = std::move(access),
+                                            .node_name = config_.node_name,
+                                            .watch_pods = runs_pods(),
+                                            .writers = {.services = services_table_.writer(source()),
+                                                        .endpoint_slices = slices_table_.writer(source()),
+                                                        .pods = pods_table_.writer(source())},
+                                            .statuses = std::move(status_reader),
+                                            .inspect = std::move(responder),
+                                            .registry = *registry_});
+    components_["api"] = {"api.status", caller};
+    return {};
+  }
+
+  Result<> build_services() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    auto [applied, applied_reader] = make_channel<model::Applied>();
+    applied_ = std::move(applied_reader);
+    std::optional<services::ClusterIpAllocator> addresses;
+    if (uses_manifests()) {
+      FL_LET(auto allocator,
+             services::ClusterIpAllocator::open(config_.service_cidrs, config_.state_dir + "/cluster-ips.json"));
+      addresses.emplace(std::move(allocator));
+      slice_controller_ = std::make_unique<services::SliceController>(
+          services_thread_.loop(), services::SliceController::Deps{.services = services_table_.reader(),
+                                                                   .pods = local_pods_table_.reader(),
+                                                                   .slices = slices_table_.writer(kSliceController),
+                                                                   .node = config_.node_name,
+                                                                   .families = families(config_.service_cidrs)});
+    }
+    services_ = std::make_unique<services::Services>(services_thread_.loop(), clock_,
+                                                     services::Services::Deps{.services = services_table_.reader(),
+                                                                              .slices = slices_table_.reader(),
+                                                                              .pods = local_pods_table_.reader(),
+                                                                              .balancer = *balancer_,
+                                                                              .applied = applied,
+                                                                              .registry = *registry_,
+                                                                              .inspect = std::move(responder),
+                                                                              .node = config_.node_name,
+                                                                              .addresses = std::move(addresses)});
+    components_["services"] = {"services.sync", caller};
+    routes_["service."] = {caller};
+    routes_["backend."] = {caller};
+    return {};
+  }
+
+  Result<> build_network() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    network_ = std::make_unique<network::Network>(
+        network_thread_.loop(), clock_,
+        network::Network::Deps{
+            .config = {.pod_cidrs = config_.pod_cidrs, .node_ips = config_.node_ips, .state_dir = config_.state_dir},
+            .programs = *pod_programs_,
+            .sockets = *socket_clients_,
+            .requests = std::move(responder),
+            .registry = *registry_});
+    routes_["cni."] = {caller};
+    routes_["endpoint."] = {caller};
+    return network_->start();
+  }
+
+  Result<> build_pods() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    FL_LET(runtime_, cri::Client::create(config_.runtime_endpoint));
+    pods_ = std::make_unique<pods::Pods>(pods_thread_.loop(), clock_,
+                                         pods::Pods::Deps{.config = {.node_name = config_.node_name,
+                                                                     .node_ips = config_.node_ips,
+                                                                     .state_dir = config_.state_dir,
+                                                                     .log_root = config_.log_root,
+                                                                     .cgroup_prefix = config_.cgroup_prefix,
+                                                                     .drain_delay = config_.drain_delay},
+                                                          .pods = pods_table_.reader(),
+                                                          .config_maps = config_maps_table_.reader(),
+                                                          .secrets = secrets_table_.reader(),
+                                                          .runtime = *runtime_,
+                                                          .local_pods = local_pods_table_.writer(kPods),
+                                                          .applied = std::move(applied_),
+                                                          .statuses = pod_statuses_,
+                                                          .requests = std::move(responder),
+                                                          .registry = *registry_});
+    components_["pods"] = {"pods.sync", caller};
+    routes_["pod."] = {caller};
+    if (!api_) return {};
+    node_reporter_ = std::make_unique<node::NodeReporter>(
+        edge_.loop(), clock_,
+        node::NodeReporter::Deps{.api = api_->api(),
+                                 .runtime = *runtime_,
+                                 .registry = *registry_,
+                                 .identity = {.name = config_.node_name,
+                                              .addresses = config_.node_ips,
+                                              .agent_version = "v" + std::string(version())},
+                                 .facts = node::read_machine_facts(config_.state_dir)});
+    return {};
+  }
+
+  Result<> build_front() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    hub_ = std::make_unique<observe::StatusHub>(
+        main_loop_, clock_,
+        observe::StatusHub::Deps{.components = components_,
+                                 .inspect = std::move(responder),
+                                 .registry = *registry_,
+                                 .node = config_.node_name,
+                                 .configuration = to_json(config_),
+                                 .on_ready = [] {
+                                   log::info("agent", "ready: every list is complete and in the maps");
+                                   if (const auto told = server::notify_systemd("READY=1"); !told) {
+                                     log::warn("agent", "systemd was not told", {{"error", told.error()}});
+                                   }
+                                 }});
+    for (const char* op : {"status", "config.get", "version"}) routes_[op] = {caller};
+    local_server_ = std::make_unique<server::LocalServer>(main_loop_, config_.socket_path(), routes_);
+    constexpr auto kPatience = std::chrono::seconds(3);
+    const auto health = [&](const char* op) { return server::health_handler(main_loop_, caller, op, kPatience); };
+    if (config_.metrics_bind_address) {
+      http_servers_.push_back(std::make_unique<server::HttpServer>(
+          main_loop_, std::map<std::string, server::HttpHandler>{{"/metrics", server::metrics_handler(registry_)}}));
+      FL_TRY(http_servers_.back()->start(*config_.metrics_bind_address));
+    }
+    if (config_.healthz_bind_address) {
+      http_servers_.push_back(std::make_unique<server::HttpServer>(
+          main_loop_, std::map<std::string, server::HttpHandler>{{"/healthz", health("health.proxy")},
+                                                                 {"/livez", health("health.live")},
+                                                                 {"/readyz", health("health.ready")}}));
+      FL_TRY(http_servers_.back()->start(*config_.healthz_bind_address));
+    }
+    return {};
+  }
+
+  Result<> start() {
+    FL_TRY(local_server_->start());  // the CNI plugin may ask from now on
+    if (manifests_) manifests_->start();
+    if (api_) api_->start();
+    if (node_reporter_) node_reporter_->start();
+    if (pods_) pods_->start();
+    hub_->start();
+    for (LoopThread* thread : threads_) thread->start();
+    return {};
+  }
+
+  void stop() {
+    if (const auto told = server::notify_systemd("STOPPING=1"); !told) {
+      log::warn("agent", "systemd was not told", {{"error", told.error()}});
+    }
+    http_servers_.clear();
+    local_server_.reset();
+    for (LoopThread* thread : threads_) thread->join();
+  }
+
+  AgentConfiguration config_;
+  SystemClock clock_;
+  std::shared_ptr<metrics::Registry> registry_ = std::make_shared<metrics::Registry>();
+
+  Loop main_loop_;
+  std::optional<StopSignals> signals_;
+  LoopThread edge_{"edge"}, pods_thread_{"pods"}, services_thread_{"services"}, network_thread_{"network"};
+  const std::vector<LoopThread*> threads_{&edge_, &pods_thread_, &services_thread_, &network_thread_};  // in stop order
+
+  state::Table<model::Service> services_table_{{source()}};
+  state::Table<model::EndpointSlice> slices_table_{
+      sources({source(), uses_manifests() ? std::optional<std::string>(kSliceController) : std::nullopt})};
+  state::Table<model::Pod> pods_table_{{source()}};
+  state::Table<model::ConfigData> config_maps_table_{{source()}};
+  state::Table<model::ConfigData> secrets_table_{{source()}};
+  state::Table<model::LocalPod> local_pods_table_{
+      sources({runs_pods() ? std::optional<std::string>(kPods) : std::nullopt})};
+
+  std::optional<datapath::BpfRoot> bpf_root_;
+  std::unique_ptr<datapath::SockPrograms> sock_programs_;
+  std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
+  std::unique_ptr<datapath::BpfSocketClients> socket_clients_;
+  std::unique_ptr<datapath::BpfPodPrograms> pod_programs_;
+
+  std::map<std::string, observe::Component> components_;
+  server::Routes routes_;
+  Sender<model::PodStatusUpdate> pod_statuses_;
+  Receiver<model::Applied> applied_;
+
+  std::unique_ptr<kube::ManifestSource> manifests_;
+  std::unique_ptr<kube::ApiSource> api_;
+  std::unique_ptr<cri::Client> runtime_;
+  std::unique_ptr<node::NodeReporter> node_reporter_;
+  std::unique_ptr<services::SliceController> slice_controller_;
+  std::unique_ptr<services::Services> services_;
+  std::unique_ptr<network::Network> network_;
+  std::unique_ptr<pods::Pods> pods_;
+  std::unique_ptr<observe::StatusHub> hub_;
+  std::unique_ptr<server::LocalServer> local_server_;
+  std::vector<std::unique_ptr<server::HttpServer>> http_servers_;
+};
+
+Result<> run_agent(const AgentConfiguration& configuration) {
+  std::error_code error;
+  for (const std::string& folder : {configuration.state_dir, configuration.run_dir}) {
+    std::filesystem::create_directories(folder, error);
+    if (error) return fail_errno(error.value(), "make folder " + folder);
+  }
+  Agent agent(configuration);
+  FL_TRY(agent.build());
+  return agent.run();
+}
+
+Result<> install_cni(const AgentConfiguration& configuration) {
+  const auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  return network::install_cni(configuration.cni_bin_dir, configuration.cni_conf_dir, configuration.run_dir,
+                              here / "fairlead-cni");
+}
+
+// Refused while an agent runs: it holds the bpf root.
+Result<> cleanup(const AgentConfiguration& configuration) {
+  FL_LET(const datapath::BpfRoot root, datapath::BpfRoot::open(configuration.bpf_root));
+  return root.clear();
+}
+
+int main_with(const config::CommandLine& line) {
+  if (line.command == config::Command::kVersion) {
+    std::cout << "fairlead-agent " << version() << '\n';
+    return 0;
+  }
+  const auto configuration = config::load(line.settings, config::read_host_facts());
+  if (!configuration) {
+    std::cerr << "fairlead-agent: " << configuration.error().message() << '\n';
+    return 2;
+  }
+  log::configure(configuration->log_level, configuration->log_format);
+  Result<> result;
+  switch (line.command) {
+    case config::Command::kRun:
+      result = run_agent(*configuration);
+      break;
+    case config::Command::kInstallCni:
+      result = install_cni(*configuration);
+      break;
+    case config::Command::kCleanup:
+      result = cleanup(*configuration);
+      break;
+    case config::Command::kVersion:
+      break;
+  }
+  if (result) return 0;
+  log::error("agent", "ended", {{"error", result.error()}});
+  return 1;
+}
+
+}  // namespace
+}  // namespace fairlead
+
+int main(int argc, char** argv) {
+  const auto line = fairlead::config::parse_command_line(argc, argv, std::cout, std::cerr);
+  return line ? fairlead::main_with(*line) : line.error();
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/pods/keeper.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "agent/base/log.h"
+#include "agent/base/reconciler.h"
+#include "agent/kube/codec/text.h"
+#include "agent/kube/codec/time.h"
+#include "agent/kube/fields/fields.h"
+#include "agent/pods/cri_config.h"
+#include "agent/pods/plan.h"
+#include "agent/pods/status.h"
+
+namespace fairlead::pods {
+namespace {
+
+constexpr std::size_t kMessageLimit = 4096;  // bytes of a termination message
+constexpr std::size_t kLogTailLimit = 2048;  // bytes of a log that stands in for one
+constexpr Backoff kLookAgain{.first = std::chrono::milliseconds(250), .limit = std::chrono::seconds(5)};
+
+std::shared_ptr<const k8s::Pod> orphaned_pod(const std::string& uid, const ListedPod& listed) {
+  auto pod = std::make_shared<k8s::Pod>();
+  pod->mutable_metadata()->set_uid(uid);
+  pod->mutable_metadata()->set_namespace_(listed.ns);
+  pod->mutable_metadata()->set_name(listed.name);
+  pod->mutable_spec()->set_terminationgraceperiodseconds(listed.grace_s);
+  return pod;
+}
+
+// Why this pod must never run, or nothing.
+std::optional<Failure> refusal(const k8s::Pod& pod) {
+  const auto report = kube::check_pod_fields(pod);
+  if (!report.refused.empty()) return Failure{.reason = "UnsupportedField", .message = report.refused.front().str()};
+  for (const auto& container : pod.spec().containers()) {
+    for (const auto* probe : {container.has_livenessprobe() ? &container.livenessprobe() : nullptr,
+                              container.has_readinessprobe() ? &container.readinessprobe() : nullptr}) {
+      if (probe == nullptr) continue;
+      if (const auto spec = make_probe_spec(*probe, container, IpAddress()); !spec) {
+        return Failure{.reason = "UnsupportedProbe",
+                       .message = fmt::format("container {}: {}", container.name(), spec.error().message())};
+      }
+    }
+  }
+  return {};
+}
+
+// The last `limit` bytes of a file; empty where it cannot be read.
+std::string tail_of(const std::string& path, std::size_t limit) {
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  if (!in) return {};
+  const auto size = static_cast<std::size_t>(in.tellg());
+  std::string text(std::min(size, limit), '\0');
+  in.seekg(static_cast<std::streamoff>(size - text.size()));
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  return text;
+}
+
+const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name) {
+  for (const auto* list : {&spec.containers(), &spec.initcontainers()}) {
+    for (const auto& container : *list) {
+      if (container.name() == name) return &container;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Keeper::Keeper(KeeperContext& context, const model::Pod& desired, Events events)
+    : context_(context),
+      id_(desired.id),
+      source_(desired.source),
+      events_(std::move(events)),
+      worker_(context.worker, desired.object, [this] { look(); }),
+      wanted_since_(context.worker.clock.now()) {
+  history().refused = refusal(*desired.object);
+  if (history().refused) {
+    log::warn("pods", "pod is refused", {{"pod", id_.key()}, {"reason", history().refused->message}});
+  }
+  desire(desired);
+}
+
+Keeper::Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Events events)
+    : context_(context),
+      id_{orphan.ns, orphan.name, uid},
+      orphan_(true),
+      events_(std::move(events)),
+      worker_(context.worker, orphaned_pod(uid, orphan), [this] { look(); }) {
+  log::info("pods", "ending what nobody wants any more", {{"pod", id_.key()}, {"uid", uid}});
+  end();
+}
+
+Keeper::~Keeper() {
+  for (const auto& container : pod().spec().containers()) context_.prober.remove(id_.uid, container.name());
+}
+
+void Keeper::desire(const model::Pod& desired) {
+  worker_.set_pod(desired.object);
+  if (desired.deletion_grace_s) return end(desired.deletion_grace_s);
+  look();
+}
+
+void Keeper::end(std::optional<std::int64_t> grace_s) {
+  const auto& spec = pod().spec();
+  const std::int64_t own = spec.has_terminationgraceperiodseconds() ? spec.terminationgraceperiodseconds() : 30;
+  const std::int64_t grace = grace_s.value_or(own);
+  // A grace period may be cut short, never drawn out.
+  history().ending_grace_s = std::min(history().ending_grace_s.value_or(grace), grace);
+  if (seen_) step();
+  look();
+}
+
+void Keeper::look() {
+  look_again_ = looking_;
+  if (std::exchange(looking_, true)) return;
+  look_timer_.cancel();
+  context_.reader.read(id_.uid, view_, [this](Result<PodRuntimeView> view) {
+    looking_ = false;
+    if (!view) {
+      log::warn("pods", "the runtime does not tell", {{"pod", id_.key()}, {"error", view.error()}});
+      look_timer_ = context_.worker.loop.after(kLookAgain.delay(++blind_looks_), [this] { look(); });
+      return;
+    }
+    blind_looks_ = 0;
+    view_ = std::move(*view);
+    read_messages();
+    const bool first = !std::exchange(seen_, true);
+    step();
+    if (first) events_.looked();
+    if (std::exchange(look_again_, false)) look();
+  });
+}
+
+void Keeper::listed(const PodRuntimeView* view) {
+  if (seen_ && fingerprint(view == nullptr ? PodRuntimeView() : *view) != fingerprint(view_)) look();
+}
+
+void Keeper::applied(Revision revision) {
+  applied_ = revision;
+  if (seen_ && drain_patience_ && !drain_until_) step();
+}
+
+void Keeper::retry_now() {
+  for (auto& [key, failure] : history().failures) failure.until = {};
+  if (seen_) step();
+}
+
+void Keeper::step() {
+  probe();
+  tell();
+  act();
+}
+
+void Keeper::act() {
+  if (worker_.busy()) return;
+  const Plan plan = plan_pod_actions(pod().spec(), view_, history(), context_.worker.clock.wall());
+  timer_.cancel();
+  if (plan.gone) return finish();
+  if (plan.wake) wake_at(*plan.wake);
+  if (plan.actions.empty()) return;
+  if (ending() && plan.actions.front().what == Do::kKillContainer && !drained()) return;
+  worker_.begin(plan, view_);
+}
+
+void Keeper::wake_at(WallTime time) {
+  const auto wait = std::max(time - context_.worker.clock.wall(), WallTime::duration::zero());
+  timer_ = context_.worker.loop.after(wait + std::chrono::milliseconds(1), [this] { step(); });
+}
+
+// A deletion's order: the pod is terminating in the maps, connects in flight settle, then SIGTERM. True once it may go.
+bool Keeper::drained() {
+  if (!row_) return true;  // no Service ever saw it
+  const TimePoint now = context_.worker.clock.now();
+  if (!drain_patience_) drain_patience_ = now + context_.drain_patience;
+  if (!drain_until_) {
+    if (applied_ < row_revision_ && now < *drain_patience_) {
+      drain_timer_ = context_.worker.loop.after(*drain_patience_ - now, [this] { step(); });
+      return false;
+    }
+    if (applied_ < row_revision_) {
+      context_.drain_timeouts.Increment();
+      log::warn("pods", "ends before the Service maps say so: they were not written in time", {{"pod", id_.key()}});
+    }
+    drain_until_ = now + context_.drain_delay;
+  }
+  if (now >= *drain_until_) return true;
+  drain_timer_ = context_.worker.loop.after(*drain_until_ - now, [this] { step(); });
+  return false;
+}
+
+void Keeper::probe() {
+  const auto addresses = ips();
+  for (const auto& container : pod().spec().containers()) {
+    const ContainerView* last = view_.latest(container.name());
+    const bool running = last != nullptr && last->state == RunState::kRunning;
+    if (!running || addresses.empty() || ending()) {
+      context_.prober.remove(id_.uid, container.name());
+      if (last != nullptr && !running) context_.readiness.set(last->id, false);
+      continue;
+    }
+    ProbedContainer probed{.uid = id_.uid, .name = container.name(), .id = last->id, .started = last->started};
+    const auto spec = [&](bool has, const k8s::Probe& probe) -> std::optional<ProbeSpec> {
+      if (!has) return {};
+      auto made = make_probe_spec(probe, container, addresses.front());
+      return made ? std::optional(std::move(*made)) : std::nullopt;  // refusal() saw to it that it can be made
+    };
+    probed.liveness = spec(container.has_livenessprobe(), container.livenessprobe());
+    probed.readiness = spec(container.has_readinessprobe(), container.readinessprobe());
+    if (!probed.liveness && !probed.readiness) continue;
+    probed.was_started = true;
+    probed.was_ready = context_.readiness.was_ready(last->id);
+    if (probed.readiness) ready_.try_emplace(last->id, probed.was_ready);
+    context_.prober.set(std::move(probed), [this](const ProbeResult& result) { this->probed(result); });
+  }
+}
+
+void Keeper::probed(const ProbeResult& result) {
+  log::info("pods", result.success ? "probe succeeds" : "probe fails",
+            {{"pod", id_.key()},
+             {"container", result.container},
+             {"probe", to_string(result.kind)},
+             {"message", result.message}});
+  if (result.kind == ProbeKind::kReadiness) {
+    ready_[result.container_id] = result.success;
+    context_.readiness.set(result.container_id, result.success);
+  } else if (!result.success) {
+    history().unhealthy.insert(result.container_id);
+  }
+  step();
+}
+
+std::vector<IpAddress> Keeper::ips() const {
+  const SandboxView* sandbox = view_.sandbox();
+  if (sandbox == nullptr || !sandbox->ready) return {};
+  return pod().spec().hostnetwork() ? context_.worker.node_ips : sandbox->ips;
+}
+
+model::LocalPod Keeper::local_pod(const k8s::PodStatus& status) const {
+  model::LocalPod row{.id = id_, .ips = ips(), .host_network = pod().spec().hostnetwork()};
+  for (const auto& [key, value] : pod().metadata().labels()) row.labels.emplace(key, value);
+  for (const auto& container : pod().spec().containers()) {
+    for (const auto& port : container.ports()) {
+      const auto protocol = parse_protocol(port.protocol());
+      if (port.name().empty() || !protocol) continue;
+      row.named_ports.emplace(port.name(), std::pair(static_cast<std::uint16_t>(port.containerport()), *protocol));
+    }
+  }
+  row.terminating = ending();
+  row.serving = condition(status, "Ready");
+  row.ready = row.serving && !row.terminating;
+  row.terminal = pod_outcome(pod().spec(), view_, history()) != Outcome::kOpen;
+  return row;
+}
+
+void Keeper::tell() {
+  if (orphan_) return;
+  k8s::PodStatus status = compute_status({.pod = pod(),
+                                          .view = view_,
+                                          .history = history(),
+                                          .ready = ready_,
+                                          .node_ips = context_.worker.node_ips,
+                                          .last = seen_ && status_.has_phase() ? &status_ : nullptr,
+                                          .now = context_.worker.clock.wall()});
+  model::LocalPod row = local_pod(status);
+  if (row_ != row) {
+    row_ = row;
+    row_revision_ = context_.local_pods.upsert(id_.uid, std::move(row));
+  }
+  if (status.SerializeAsString() == status_.SerializeAsString()) return;
+  status_ = std::move(status);
+  context_.statuses.send({.id = id_, .status = std::make_shared<const k8s::PodStatus>(status_), .source = source_});
+  if (wanted_since_ && condition(status_, "Ready")) {
+    const auto took = context_.worker.clock.now() - *std::exchange(wanted_since_, std::nullopt);
+    context_.start_seconds.Observe(std::chrono::duration<double>(took).count());
+  }
+}
+
+// What a container left to say at its end, as its spec says where.
+void Keeper::read_messages() {
+  for (ContainerView& view : view_.containers) {
+    if (view.state != RunState::kExited || !view.message.empty()) continue;
+    const k8s::Container* container = find_container(pod().spec(), view.name);
+    if (container == nullptr) continue;
+    const NodeFacts& node = context_.worker.node;
+    view.message = tail_of(message_path(node, id_.uid, view.name, view.attempt), kMessageLimit);
+    if (view.message.empty() && view.exit_code != 0 &&
+        container->terminationmessagepolicy() == "FallbackToLogsOnError") {
+      view.message =
+          tail_of(fmt::format("{}/{}/{}.log", log_directory(node, pod()), view.name, view.attempt), kLogTailLimit);
+    }
+  }
+}
+
+void Keeper::finish() {
+  for (const auto& container : view_.containers) context_.readiness.set(container.id, false);
+  if (!orphan_) {
+    context_.local_pods.erase(id_.uid);
+    context_.statuses.send(
+        {.id = id_, .status = std::make_shared<const k8s::PodStatus>(status_), .source = source_, .finished = true});
+  }
+  log::info("pods", "nothing is left of the pod", {{"pod", id_.key()}, {"uid", id_.uid}});
+  // The owner destroys this keeper: not while one of its own calls is on the stack.
+  context_.worker.loop.post([gone = events_.gone] { gone(); });
+}
+
+unsigned Keeper::running_containers() const {
+  return static_cast<unsigned>(std::ranges::count(view_.containers, RunState::kRunning, &ContainerView::state));
+}
+
+Json Keeper::summary() const {
+  unsigned ready = 0;
+  std::int64_t restarts = 0;
+  std::string reason = status_.reason().empty() ? status_.phase() : status_.reason();
+  for (const auto& container : status_.containerstatuses()) {
+    ready += container.ready() ? 1 : 0;
+    restarts += container.restartcount();
+    if (container.state().has_waiting()) reason = container.state().waiting().reason();
+  }
+  if (ending()) reason = "Terminating";
+  Json addresses = Json::array();
+  for (const auto& ip : status_.podips()) addresses.push_back(ip.ip());
+  return {{"namespace", id_.ns},
+          {"name", id_.name},
+          {"uid", id_.uid},
+          {"ready", fmt::format("{}/{}", ready, pod().spec().containers_size())},
+          {"status", reason.empty() ? "Unknown" : reason},
+          {"phase", status_.phase()},
+          {"restarts", restarts},
+          {"ips", std::move(addresses)},
+          {"orphan", orphan_}};
+}
+
+Json Keeper::details() const {
+  Json all = summary();
+  all["source"] = source_;
+  all["object_status"] = kube::to_json(status_);
+  Json failures = Json::object();
+  for (const auto& [what, failure] : history().failures) failures[what] = failure.reason + ": " + failure.message;
+  all["failures"] = std::move(failures);
+  if (history().refused) all["refused"] = history().refused->message;
+  Json sandboxes = Json::array();
+  for (const SandboxView& sandbox : view_.sandboxes) {
+    sandboxes.push_back({{"id", sandbox.id}, {"attempt", sandbox.attempt}, {"ready", sandbox.ready}});
+  }
+  all["sandboxes"] = std::move(sandboxes);
+  return all;
+}
+
+}  // namespace fairlead::pods

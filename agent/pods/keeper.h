@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeper: one pod from the moment it is desired, or found, to the moment nothing of it is left: looks at the runtime,
+// plans, lets its worker act, and tells what is so.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent/base/channel.h"
+#include "agent/base/local_protocol.h"
+#include "agent/base/table_writer.h"
+#include "agent/model/rows.h"
+#include "agent/pods/pod_volumes.h"
+#include "agent/pods/probes/prober.h"
+#include "agent/pods/readiness.h"
+#include "agent/pods/runtime_reader.h"
+#include "agent/pods/worker.h"
+
+namespace fairlead::pods {
+
+// What all keepers share. Owner: Pods.
+struct KeeperContext {
+  WorkerContext& worker;
+  RuntimeReader& reader;
+  Prober& prober;
+  Readiness& readiness;
+  TableWriter<model::LocalPod> local_pods;
+  Sender<model::PodStatusUpdate> statuses;
+  Duration drain_delay;     // from "terminating in the maps" to SIGTERM
+  Duration drain_patience;  // how long a deletion waits for the maps
+  prometheus::Counter& drain_timeouts;
+  prometheus::Histogram& start_seconds;
+};
+
+// Owner and thread: Pods, its loop. At most one look at the runtime and one action of the plan at a time.
+class Keeper {
+ public:
+  struct Events {
+    std::function<void()> looked;  // the first look at the runtime is through
+    std::function<void()> gone;    // nothing of the pod is left; the keeper may be destroyed, not within the call
+  };
+
+  // A pod that is to run.
+  Keeper(KeeperContext& context, const model::Pod& desired, Events events);
+  // What an earlier agent left and nobody wants: to be ended within its own grace.
+  Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Events events);
+  ~Keeper();
+
+  // The desired row changed: its object, or that it is to end.
+  void desire(const model::Pod& desired);
+  // The row is gone: end it within `grace_s`, or what the pod asks for.
+  void end(std::optional<std::int64_t> grace_s = {});
+  // Something may have changed in the runtime.
+  void look();
+  // A list of all pods showed this one so; looks where that is news.
+  void listed(const PodRuntimeView* view);
+  // The services domain has LocalPod rows up to `revision` in the maps.
+  void applied(Revision revision);
+  // A ConfigMap or Secret came that volumes or containers may have waited for.
+  void retry_now();
+
+  const model::ObjectId& id() const { return id_; }
+  const k8s::Pod& pod() const { return worker_.pod(); }
+  bool ending() const { return history().ending_grace_s.has_value(); }
+  bool has_volumes() const { return history().volumes_ready; }
+  unsigned running_containers() const;
+  Json summary() const;  // a row of pod.list
+  Json details() const;  // the whole of pod.get
+
+ private:
+  PodHistory& history() { return worker_.history(); }
+  const PodHistory& history() const { return const_cast<Worker&>(worker_).history(); }
+  void step();
+  void act();
+  bool drained();
+  void probe();
+  void probed(const ProbeResult& result);
+  void tell();
+  model::LocalPod local_pod(const k8s::PodStatus& status) const;
+  std::vector<IpAddress> ips() const;
+  void read_messages();
+  void wake_at(WallTime time);
+  void finish();
+
+  KeeperContext& context_;
+  model::ObjectId id_;
+  std::string source_;
+  bool orphan_ = false;
+  Events events_;
+  Worker worker_;
+  PodRuntimeView view_;
+  bool seen_ = false;  // view_ holds a look
+  bool looking_ = false;
+  bool look_again_ = false;            // asked for while looking
+  unsigned blind_looks_ = 0;           // that failed, in a row
+  std::map<std::string, bool> ready_;  // container id → its readiness probe's word
+  k8s::PodStatus status_;
+  std::optional<model::LocalPod> row_;
+  Revision row_revision_ = 0;
+  Revision applied_ = 0;
+  std::optional<TimePoint> drain_until_;     // SIGTERM may go from here on
+  std::optional<TimePoint> drain_patience_;  // the maps are waited for until here
+  std::optional<TimePoint> wanted_since_;    // until all containers ran for the first time
+  Subscription timer_;
+  Subscription drain_timer_;
+  Subscription look_timer_;
+};
+
+}  // namespace fairlead::pods

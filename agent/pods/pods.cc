@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/pods/pods.h"
+
+#include <sys/sysinfo.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "agent/base/atomic_file.h"
+#include "agent/base/log.h"
+#include "agent/pods/cri_config.h"
+
+namespace fairlead::pods {
+namespace {
+
+std::string pods_dir(const PodsConfig& config) {
+  // Absolute: the runtime mounts from there, wherever it was started.
+  return std::filesystem::absolute(config.state_dir) / "pods";
+}
+
+NodeFacts node_facts(const PodsConfig& config) {
+  NodeFacts facts{
+      .owner = fmt::format("{}.{:08x}", config.node_name, std::hash<std::string>()(pods_dir(config)) & 0xffffffff),
+      .log_root = config.log_root,
+      .cgroup_prefix = config.cgroup_prefix,
+      .pods_dir = pods_dir(config)};
+  if (const auto resolv = read_file("/etc/resolv.conf")) read_resolv_conf(*resolv, facts);
+  struct sysinfo memory{};
+  if (sysinfo(&memory) == 0) facts.memory_bytes = static_cast<std::int64_t>(memory.totalram) * memory.mem_unit;
+  return facts;
+}
+
+std::vector<std::string> cgroup_roots() {
+  return Cgroups::find_roots(read_file("/proc/self/mountinfo").value_or(""));
+}
+
+}  // namespace
+
+Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
+    : loop_(loop),
+      clock_(clock),
+      deps_(std::move(deps)),
+      volumes_(loop, pool_, pods_dir(deps_.config),
+               [this](ConfigKind kind, const std::string& key) {
+                 return find_in(kind == ConfigKind::kSecret ? secrets_ : config_maps_)(key);
+               }),
+      cgroups_(cgroup_roots()),
+      node_(node_facts(deps_.config)),
+      reader_(loop, deps_.runtime, node_.owner),
+      prober_(loop, clock, deps_.runtime, deps_.registry),
+      readiness_(deps_.config.state_dir + "/readiness.json"),
+      worker_context_{.loop = loop,
+                      .clock = clock,
+                      .runtime = deps_.runtime,
+                      .volumes = volumes_,
+                      .files = files_,
+                      .cgroups = cgroups_,
+                      .node = node_,
+                      .node_name = deps_.config.node_name,
+                      .node_ips = deps_.config.node_ips,
+                      .config_map = find_in(config_maps_),
+                      .secret = find_in(secrets_)},
+      keeper_context_{.worker = worker_context_,
+                      .reader = reader_,
+                      .prober = prober_,
+                      .readiness = readiness_,
+                      .local_pods = deps_.local_pods,
+                      .statuses = deps_.statuses,
+                      .drain_delay = deps_.config.drain_delay,
+                      .drain_patience = deps_.config.drain_patience,
+                      .drain_timeouts = metrics::counter(deps_.registry, "fairlead_pod_drain_timeouts_total",
+                                                         "Pods that were ended before the Service maps said so."),
+                      .start_seconds = metrics::seconds_histogram(deps_.registry, "kubelet_pod_start_duration_seconds",
+                                                                  "From a pod's arrival at the agent to Ready.")},
+      running_pods_(metrics::gauge(deps_.registry, "kubelet_running_pods", "Pods with a running container.")),
+      running_containers_(metrics::gauge(deps_.registry, "kubelet_running_containers", "Containers that run.")),
+      list_failures_(metrics::counter(deps_.registry, "fairlead_runtime_list_failures_total",
+                                      "Lists of all pods that the runtime did not answer.")) {}
+
+void Pods::start() {
+  deps_.config_maps.attach(loop_, [this](auto delta) { config_changed(config_maps_, std::move(delta)); });
+  deps_.secrets.attach(loop_, [this](auto delta) { config_changed(secrets_, std::move(delta)); });
+  deps_.pods.attach(loop_, [this](auto delta) { pods_changed(std::move(delta)); });
+  deps_.applied.attach(loop_, [this](const std::vector<model::Applied>& news) {
+    for (const model::Applied& applied : news) {
+      for (auto& [uid, keeper] : keepers_) keeper->applied(applied.revision);
+    }
+  });
+  deps_.requests.attach(loop_,
+                        [this](const Inspect& request, Reply<Json> reply) { answer(request, std::move(reply)); });
+  deps_.runtime.follow_events(
+      loop_,
+      [this](const cri::api::ContainerEventResponse& event) {
+        events_ = true;
+        const auto at = keepers_.find(event.pod_sandbox_status().metadata().uid());
+        if (at != keepers_.end()) at->second->look();
+      },
+      [this](cri::Runtime::StreamEnd end, const Error& error) {
+        events_ = false;
+        if (end == cri::Runtime::StreamEnd::kUnsupported) {
+          log::info("pods", "the runtime tells no events: pods are listed each second");
+        } else {
+          log::warn("pods", "runtime events broke off", {{"error", error}});
+        }
+        relist();
+      });
+  relist();
+}
+
+void Pods::pods_changed(state::Delta<model::Pod> delta) {
+  for (const auto& change : delta.changes) {
+    if (change.after != nullptr) {
+      want(change.after);
+    } else {
+      unwant(change.key);
+    }
+  }
+  pods_complete_ = delta.complete;
+  complete_when_adopted();
+}
+
+void Pods::want(const std::shared_ptr<const model::Pod>& row) {
+  if (const auto at = keepers_.find(row->id.uid); at != keepers_.end()) return at->second->desire(*row);
+  // A pod made anew under the same name starts when its predecessor is gone.
+  const bool taken =
+      std::ranges::any_of(keepers_, [&](const auto& entry) { return entry.second->id().key() == row->id.key(); });
+  if (taken) {
+    successors_[row->id.uid] = row;
+    return;
+  }
+  keep(*row);
+}
+
+void Pods::unwant(const std::string& uid) {
+  successors_.erase(uid);
+  if (const auto at = keepers_.find(uid); at != keepers_.end()) at->second->end();
+}
+
+void Pods::keep(const model::Pod& row) {
+  const std::string uid = row.id.uid;
+  if (!adopted_) first_looks_.insert(uid);
+  keepers_[uid] = std::make_unique<Keeper>(keeper_context_, row,
+                                           Keeper::Events{[this, uid] { looked(uid); }, [this, uid] { gone(uid); }});
+}
+
+void Pods::looked(const std::string& uid) {
+  first_looks_.erase(uid);
+  complete_when_adopted();
+}
+
+void Pods::complete_when_adopted() {
+  if (adopted_ || !pods_complete_ || !first_looks_.empty()) return;
+  adopted_ = true;
+  deps_.local_pods.set_complete();
+  log::info("pods", "every desired pod is known", {{"pods", keepers_.size()}});
+  relist();  // and now what is not desired can be told
+}
+
+void Pods::gone(const std::string& uid) {
+  const auto at = keepers_.find(uid);
+  if (at == keepers_.end()) return;
+  const std::string name = at->second->id().key();
+  keepers_.erase(at);
+  first_looks_.erase(uid);
+  const auto next =
+      std::ranges::find_if(successors_, [&](const auto& entry) { return entry.second->id.key() == name; });
+  if (next != successors_.end()) keep(*successors_.extract(next).mapped());
+}
+
+FindConfig Pods::find_in(const ConfigRows& rows) const {
+  return [&rows](const std::string& key) -> std::shared_ptr<const model::ConfigData> {
+    const auto at = rows.find(key);
+    return at == rows.end() ? nullptr : at->second;
+  };
+}
+
+void Pods::config_changed(ConfigRows& rows, state::Delta<model::ConfigData> delta) {
+  std::set<std::string> namespaces;
+  for (const auto& change : delta.changes) {
+    if (change.after != nullptr) {
+      rows[change.key] = change.after;
+    } else {
+      rows.erase(change.key);
+    }
+    namespaces.insert(change.key.substr(0, change.key.find('/')));
+  }
+  for (auto& [uid, keeper] : keepers_) {
+    if (!namespaces.contains(keeper->id().ns) || keeper->ending()) continue;
+    if (keeper->has_volumes()) volumes_.refresh(keeper->pod());
+    keeper->retry_now();
+  }
+}
+
+void Pods::schedule_relist() {
+  relist_timer_ = loop_.after(events_ ? deps_.config.relist_with_events : deps_.config.relist, [this] { relist(); });
+}
+
+void Pods::relist() {
+  relist_timer_.cancel();
+  reader_.list([this](Result<std::map<std::string, ListedPod>> pods) {
+    if (pods) {
+      trouble_.clear();
+      listed_once_ = true;
+      listed(*pods);
+    } else {
+      if (trouble_.empty()) log::warn("pods", "the runtime does not list pods", {{"error", pods.error()}});
+      list_failures_.Increment();
+      trouble_ = pods.error().message();
+    }
+    schedule_relist();
+  });
+}
+
+void Pods::listed(const std::map<std::string, ListedPod>& pods) {
+  for (auto& [uid, keeper] : keepers_) {
+    const auto at = pods.find(uid);
+    keeper->listed(at == pods.end() ? nullptr : &at->second.view);
+  }
+  if (adopted_) end_orphans(pods);
+  count();
+}
+
+void Pods::end_orphans(const std::map<std::string, ListedPod>& pods) {
+  for (const auto& [uid, pod] : pods) {
+    if (keepers_.contains(uid)) continue;
+    keepers_[uid] =
+        std::make_unique<Keeper>(keeper_context_, uid, pod, Keeper::Events{[] {}, [this, uid = uid] { gone(uid); }});
+  }
+}
+
+void Pods::count() {
+  unsigned pods = 0;
+  unsigned containers = 0;
+  for (const auto& [uid, keeper] : keepers_) {
+    const unsigned running = keeper->running_containers();
+    pods += running > 0 ? 1 : 0;
+    containers += running;
+  }
+  running_pods_.Set(pods);
+  running_containers_.Set(containers);
+}
+
+void Pods::answer(const Inspect& request, Reply<Json> reply) {
+  if (request.op == "pods.sync") return reply(sync_state());
+  if (request.op == "pod.get") return reply(get(request.args));
+  if (request.op != "pod.list") return reply(fail(Code::kNotFound, "no operation \"{}\"", request.op));
+  std::vector<const Keeper*> sorted;
+  for (const auto& [uid, keeper] : keepers_) sorted.push_back(keeper.get());
+  std::ranges::sort(sorted, {}, [](const Keeper* keeper) { return std::pair(keeper->id().key(), keeper->id().uid); });
+  const std::string ns = request.args.value("namespace", std::string());
+  Json rows = Json::array();
+  for (const Keeper* keeper : sorted) {
+    if (ns.empty() || keeper->id().ns == ns) rows.push_back(keeper->summary());
+  }
+  reply(std::move(rows));
+}
+
+Result<Json> Pods::get(const Json& args) const {
+  const std::string key = args.value("namespace", std::string("default")) + "/" + args.value("name", std::string());
+  for (const auto& [uid, keeper] : keepers_) {
+    if (keeper->id().key() == key) return keeper->details();
+  }
+  return fail(Code::kNotFound, "no pod {} on this node", key);
+}
+
+Json Pods::sync_state() const {
+  Json missing = Json::array();
+  Json failing = Json::object();
+  if (!pods_complete_) missing.push_back("Pod");
+  if (!listed_once_) missing.push_back("the runtime's pods");
+  if (!first_looks_.empty()) missing.push_back(fmt::format("a first look at {} pods", first_looks_.size()));
+  if (!trouble_.empty()) failing["runtime"] = trouble_;
+  const bool synced = adopted_ && listed_once_ && trouble_.empty();
+  return {
+      {"synced", synced}, {"missing", missing}, {"failing", failing}, {"pods", keepers_.size()}, {"events", events_}};
+}
+
+}  // namespace fairlead::pods

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pods: the domain that runs this node's pods over a CRI runtime.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/base/channel.h"
+#include "agent/base/local_protocol.h"
+#include "agent/base/metrics.h"
+#include "agent/base/request.h"
+#include "agent/base/worker_pool.h"
+#include "agent/cri/runtime.h"
+#include "agent/model/rows.h"
+#include "agent/pods/keeper.h"
+#include "agent/state/table.h"
+
+namespace fairlead::pods {
+
+struct PodsConfig {
+  std::string node_name;
+  std::vector<IpAddress> node_ips;
+  std::string state_dir;
+  std::string log_root;
+  std::string cgroup_prefix;                               // "" or "/name": in front of /kubepods
+  Duration drain_delay = std::chrono::milliseconds(100);   // from "terminating in the maps" to SIGTERM
+  Duration drain_patience = std::chrono::seconds(2);       // how long a deletion waits for the maps
+  Duration relist = std::chrono::seconds(1);               // where the runtime tells no events
+  Duration relist_with_events = std::chrono::seconds(60);  // the safety net where it does
+};
+
+// Owner: main.cc. Thread: its loop's; mounts and files of volumes on a pool of its own. Cost: two list calls each
+// `relist`, and a few calls for a pod that changed.
+//
+// At start it looks at every desired pod before it calls LocalPod rows complete, so that no backend is lost because the
+// agent was restarted; and once every desired pod is known, what carries our owner label and is not desired is ended.
+//
+// Counts: kubelet_running_pods, kubelet_running_containers, kubelet_pod_start_duration_seconds,
+// fairlead_pod_drain_timeouts_total, fairlead_runtime_list_failures_total.
+// Requests: pod.list {} → [pod…], pod.get {namespace, name} → pod, pods.sync → {synced, missing, failing, pods}.
+class Pods {
+ public:
+  struct Deps {
+    PodsConfig config;
+    state::TableReader<model::Pod> pods;
+    state::TableReader<model::ConfigData> config_maps;
+    state::TableReader<model::ConfigData> secrets;
+    cri::Runtime& runtime;
+    TableWriter<model::LocalPod> local_pods;
+    Receiver<model::Applied> applied;
+    Sender<model::PodStatusUpdate> statuses;
+    Responder<Inspect, Json> requests;
+    metrics::Registry& registry;
+  };
+
+  Pods(Loop& loop, const Clock& clock, Deps deps);
+  // On the loop's thread, or before it runs.
+  void start();
+
+ private:
+  using ConfigRows = std::map<std::string, std::shared_ptr<const model::ConfigData>>;
+
+  void pods_changed(state::Delta<model::Pod> delta);
+  void want(const std::shared_ptr<const model::Pod>& row);
+  void unwant(const std::string& uid);
+  void keep(const model::Pod& row);
+  void looked(const std::string& uid);
+  void gone(const std::string& uid);
+  void config_changed(ConfigRows& rows, state::Delta<model::ConfigData> delta);
+  void relist();
+  void listed(const std::map<std::string, ListedPod>& pods);
+  void end_orphans(const std::map<std::string, ListedPod>& pods);
+  void schedule_relist();
+  void complete_when_adopted();
+  void count();
+  void answer(const Inspect& request, Reply<Json> reply);
+  Result<Json> get(const Json& args) const;
+  Json sync_state() const;
+  FindConfig find_in(const ConfigRows& rows) const;
+
+  Loop& loop_;
+  const Clock& clock_;
+  Deps deps_;
+  ConfigRows config_maps_;
+  ConfigRows secrets_;
+  WorkerPool pool_{4};
+  PodVolumeSetup volumes_;
+  FilesOnDisk files_;
+  Cgroups cgroups_;
+  NodeFacts node_;
+  RuntimeReader reader_;
+  Prober prober_;
+  Readiness readiness_;
+  WorkerContext worker_context_;
+  KeeperContext keeper_context_;
+  prometheus::Gauge& running_pods_;
+  prometheus::Gauge& running_containers_;
+  prometheus::Counter& list_failures_;
+
+  std::map<std::string, std::unique_ptr<Keeper>> keepers_;               // by uid
+  std::map<std::string, std::shared_ptr<const model::Pod>> successors_;  // by uid: wait until their namesake is gone
+  std::set<std::string> first_looks_;  // uids of the pods that were desired first and have not been looked at
+  bool pods_complete_ = false;
+  bool adopted_ = false;  // LocalPod rows are complete
+  bool listed_once_ = false;
+  bool events_ = false;  // the runtime tells them
+  std::string trouble_;  // why the runtime does not list, or empty
+  Subscription relist_timer_;
+};
+
+}  // namespace fairlead::pods
