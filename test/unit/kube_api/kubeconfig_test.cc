@@ -18,7 +18,8 @@ std::string config(const std::string& user) {
   return "current-context: c\n"
          "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
          "clusters: [{name: k, cluster: {server: 'https://127.0.0.1:6443/', certificate-authority: ca.crt}}]\n"
-         "users: [{name: u, user: " + user + "}]\n";
+         "users: [{name: u, user: " +
+         user + "}]\n";
 }
 
 TEST(Kubeconfig, ReadsTheCurrentContext) {

@@ -10,7 +10,8 @@ namespace {
 
 using namespace std::chrono;
 
-const Identity kNode{"n1", {*IpAddress::parse("10.0.0.1"), *IpAddress::parse("fd00::1")}, "containerd://1.6.20", "v0.1.0"};
+const Identity kNode{
+    "n1", {*IpAddress::parse("10.0.0.1"), *IpAddress::parse("fd00::1")}, "containerd://1.6.20", "v0.1.0"};
 const MachineFacts kFacts{.cpus = 2, .memory_bytes = 4096U * 1024, .architecture = "amd64"};
 const WallTime kNow = sys_days{2026y / 11 / 24} + 15h + 4min + 5s + 6us;
 
