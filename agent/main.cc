@@ -40,6 +40,7 @@
 #include "agent/network/install_cni.h"
 #include "agent/network/network.h"
 #include "agent/node/node.h"
+#include "agent/node/pod_cidrs.h"
 #include "agent/observe/status_hub.h"
 #include "agent/pods/pods.h"
 #include "agent/server/http_server.h"
@@ -107,6 +108,13 @@ class Agent {
   bool runs_pods() const { return config_.mode == Mode::kNode; }
   std::string source() const { return uses_manifests() ? kManifestSource : kube::kApiSource; }
 
+  node::Identity identity() const {
+    return {.name = config_.node_name,
+            .addresses = config_.node_ips,
+            .runtime_version = {},
+            .agent_version = "v" + std::string(version())};
+  }
+
   Result<> open_datapath() {
     FL_LET(auto root, datapath::BpfRoot::open(config_.bpf_root));
     bpf_root_.emplace(std::move(root));
@@ -138,6 +146,11 @@ class Agent {
     }
     FL_LET(kube::ClusterAccess access,
            config_.kubeconfig.empty() ? kube::in_cluster_access() : kube::read_kubeconfig(config_.kubeconfig));
+    if (config_.pod_cidrs.empty()) {
+      const auto node =
+          runs_pods() ? node::node_object(identity(), node::read_machine_facts(config_.state_dir)) : Json();
+      FL_LET(config_.pod_cidrs, node::wait_for_pod_cidrs(access, config_.node_name, node, std::chrono::minutes(2)));
+    }
     api_ = std::make_unique<kube::ApiSource>(
         edge_.loop(), kube::ApiSource::Deps{.access = std::move(access),
                                             .node_name = config_.node_name,
@@ -226,9 +239,7 @@ class Agent {
         node::NodeReporter::Deps{.api = api_->api(),
                                  .runtime = *runtime_,
                                  .registry = *registry_,
-                                 .identity = {.name = config_.node_name,
-                                              .addresses = config_.node_ips,
-                                              .agent_version = "v" + std::string(version())},
+                                 .identity = identity(),
                                  .facts = node::read_machine_facts(config_.state_dir)});
     return {};
   }
