@@ -116,7 +116,8 @@ void Keeper::look() {
   look_again_ = looking_;
   if (std::exchange(looking_, true)) return;
   look_timer_.cancel();
-  context_.reader.read(id_.uid, view_, [this](Result<PodRuntimeView> view) {
+  context_.reader.read(id_.uid, view_, [this, alive = std::weak_ptr(alive_)](Result<PodRuntimeView> view) {
+    if (alive.expired()) return;
     looking_ = false;
     if (!view) {
       log::warn("pods", "the runtime does not tell", {{"pod", id_.key()}, {"error", view.error()}});

@@ -103,6 +103,7 @@ class Keeper {
   std::optional<TimePoint> drain_until_;     // SIGTERM may go from here on
   std::optional<TimePoint> drain_patience_;  // the maps are waited for until here
   std::optional<TimePoint> wanted_since_;    // until all containers ran for the first time
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // a look that ends after us finds it empty
   Subscription timer_;
   Subscription drain_timer_;
   Subscription look_timer_;
