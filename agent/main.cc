@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 
+#include "agent/base/atomic_file.h"
 #include "agent/base/channel.h"
 #include "agent/base/log.h"
 #include "agent/base/loop_thread.h"
@@ -215,22 +216,25 @@ class Agent {
   Result<> build_pods() {
     auto [caller, responder] = make_request<Inspect, Json>();
     FL_LET(runtime_, cri::Client::create(config_.runtime_endpoint));
-    pods_ = std::make_unique<pods::Pods>(pods_thread_.loop(), clock_,
-                                         pods::Pods::Deps{.config = {.node_name = config_.node_name,
-                                                                     .node_ips = config_.node_ips,
-                                                                     .state_dir = config_.state_dir,
-                                                                     .log_root = config_.log_root,
-                                                                     .cgroup_prefix = config_.cgroup_prefix,
-                                                                     .drain_delay = config_.drain_delay},
-                                                          .pods = pods_table_.reader(),
-                                                          .config_maps = config_maps_table_.reader(),
-                                                          .secrets = secrets_table_.reader(),
-                                                          .runtime = *runtime_,
-                                                          .local_pods = local_pods_table_.writer(kPods),
-                                                          .applied = std::move(applied_),
-                                                          .statuses = pod_statuses_,
-                                                          .requests = std::move(responder),
-                                                          .registry = *registry_});
+    const std::string mountinfo = read_file("/proc/self/mountinfo").value_or("");
+    pods_ =
+        std::make_unique<pods::Pods>(pods_thread_.loop(), clock_,
+                                     pods::Pods::Deps{.config = {.node_name = config_.node_name,
+                                                                 .node_ips = config_.node_ips,
+                                                                 .state_dir = config_.state_dir,
+                                                                 .log_root = config_.log_root,
+                                                                 .cgroup_prefix = config_.cgroup_prefix,
+                                                                 .cgroup_roots = pods::Cgroups::find_roots(mountinfo),
+                                                                 .drain_delay = config_.drain_delay},
+                                                      .pods = pods_table_.reader(),
+                                                      .config_maps = config_maps_table_.reader(),
+                                                      .secrets = secrets_table_.reader(),
+                                                      .runtime = *runtime_,
+                                                      .local_pods = local_pods_table_.writer(kPods),
+                                                      .applied = std::move(applied_),
+                                                      .statuses = pod_statuses_,
+                                                      .requests = std::move(responder),
+                                                      .registry = *registry_});
     components_["pods"] = {"pods.sync", caller};
     routes_["pod."] = {caller};
     if (!api_) return {};

@@ -30,10 +30,6 @@ NodeFacts node_facts(const PodsConfig& config) {
   return facts;
 }
 
-std::vector<std::string> cgroup_roots() {
-  return Cgroups::find_roots(read_file("/proc/self/mountinfo").value_or(""));
-}
-
 }  // namespace
 
 Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
@@ -44,7 +40,7 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
                [this](ConfigKind kind, const std::string& key) {
                  return find_in(kind == ConfigKind::kSecret ? secrets_ : config_maps_)(key);
                }),
-      cgroups_(cgroup_roots()),
+      cgroups_(deps_.config.cgroup_roots),
       node_(node_facts(deps_.config)),
       reader_(loop, deps_.runtime, node_.owner),
       prober_(loop, clock, deps_.runtime, deps_.registry),

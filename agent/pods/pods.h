@@ -26,6 +26,7 @@ struct PodsConfig {
   std::string state_dir;
   std::string log_root;
   std::string cgroup_prefix;                               // "" or "/name": in front of /kubepods
+  std::vector<std::string> cgroup_roots;                   // as Cgroups::find_roots() tells
   Duration drain_delay = std::chrono::milliseconds(100);   // from "terminating in the maps" to SIGTERM
   Duration drain_patience = std::chrono::seconds(2);       // how long a deletion waits for the maps
   Duration relist = std::chrono::seconds(1);               // where the runtime tells no events
