@@ -48,6 +48,8 @@ class Keeper {
   Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Events events);
   ~Keeper();
 
+  // Whether this keeper can do what the row asks for: there is no way back from an end, and an orphan has no status.
+  bool follows(const model::Pod& row) const { return row.deletion_grace_s ? !orphan_ : !ending(); }
   // The desired row changed: its object, or that it is to end.
   void desire(const model::Pod& desired);
   // The row is gone: end it within `grace_s`, or what the pod asks for.

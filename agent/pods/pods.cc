@@ -116,8 +116,10 @@ void Pods::pods_changed(state::Delta<model::Pod> delta) {
 }
 
 void Pods::want(const std::shared_ptr<const model::Pod>& row) {
-  if (const auto at = keepers_.find(row->id.uid); at != keepers_.end()) return at->second->desire(*row);
-  // A pod made anew under the same name starts when its predecessor is gone.
+  if (const auto at = keepers_.find(row->id.uid); at != keepers_.end() && at->second->follows(*row)) {
+    return at->second->desire(*row);
+  }
+  // A pod made anew under the same name, or wanted again while it ends, starts when its predecessor is gone.
   const bool taken =
       std::ranges::any_of(keepers_, [&](const auto& entry) { return entry.second->id().key() == row->id.key(); });
   if (taken) {
