@@ -125,6 +125,7 @@ void Keeper::look() {
       return;
     }
     blind_looks_ = 0;
+    forget_all_but(*view);
     view_ = std::move(*view);
     read_messages();
     const bool first = !std::exchange(seen_, true);
@@ -132,6 +133,16 @@ void Keeper::look() {
     if (first) events_.looked();
     if (std::exchange(look_again_, false)) look();
   });
+}
+
+// What is remembered by container id goes with the container.
+void Keeper::forget_all_but(const PodRuntimeView& view) {
+  for (const ContainerView& known : view_.containers) {
+    if (std::ranges::find(view.containers, known.id, &ContainerView::id) != view.containers.end()) continue;
+    ready_.erase(known.id);
+    history().unhealthy.erase(known.id);
+    context_.readiness.set(known.id, false);
+  }
 }
 
 void Keeper::listed(const PodRuntimeView* view) {
@@ -295,7 +306,6 @@ void Keeper::read_messages() {
 }
 
 void Keeper::finish() {
-  for (const auto& container : view_.containers) context_.readiness.set(container.id, false);
   if (!orphan_) {
     context_.local_pods.erase(id_.uid);
     context_.statuses.send(

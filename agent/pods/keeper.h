@@ -74,6 +74,7 @@ class Keeper {
  private:
   PodHistory& history() { return worker_.history(); }
   const PodHistory& history() const { return const_cast<Worker&>(worker_).history(); }
+  void forget_all_but(const PodRuntimeView& view);
   void step();
   void act();
   bool drained();
@@ -102,9 +103,9 @@ class Keeper {
   std::optional<model::LocalPod> row_;
   Revision row_revision_ = 0;
   Revision applied_ = 0;
-  std::optional<TimePoint> drain_until_;     // SIGTERM may go from here on
-  std::optional<TimePoint> drain_patience_;  // the maps are waited for until here
-  std::optional<TimePoint> wanted_since_;    // until all containers ran for the first time
+  std::optional<TimePoint> drain_until_;                        // SIGTERM may go from here on
+  std::optional<TimePoint> drain_patience_;                     // the maps are waited for until here
+  std::optional<TimePoint> wanted_since_;                       // until all containers ran for the first time
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // a look that ends after us finds it empty
   Subscription timer_;
   Subscription drain_timer_;
