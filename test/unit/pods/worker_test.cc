@@ -5,45 +5,11 @@
 
 #include <filesystem>
 
+#include "test/unit/pods/fake_runtime.h"
 #include "test/unit/pods/pod.h"
 
 namespace fairlead::pods {
 namespace {
-
-// A runtime that answers each call as the test says, and remembers what it was asked.
-class FakeRuntime final : public cri::Runtime {
- public:
-  std::vector<std::string> calls;
-  std::map<std::string, Error> errors;  // by call
-  bool has_image = true;
-  api::CreateContainerRequest created;
-
-#define FL_FAKE(Name)                                                                                         \
-  void call(Loop& loop, api::Name##Request request, Duration, cri::Done<api::Name##Response> done) override { \
-    calls.push_back(#Name);                                                                                   \
-    api::Name##Response response;                                                                             \
-    answer(request, response);                                                                                \
-    Result<api::Name##Response> result = response;                                                            \
-    if (const auto at = errors.find(#Name); at != errors.end()) result = std::unexpected(at->second);         \
-    loop.post([done, result] { done(result); });                                                              \
-  }
-  FL_CRI_CALLS(FL_FAKE)
-#undef FL_FAKE
-  void follow_events(Loop&, std::function<void(api::ContainerEventResponse)>,
-                     std::function<void(StreamEnd, Error)>) override {}
-
- private:
-  template <class Request, class Response>
-  void answer(const Request&, Response&) {}
-  void answer(const api::ImageStatusRequest&, api::ImageStatusResponse& response) {
-    if (has_image) response.mutable_image()->set_id("sha256:1");
-  }
-  void answer(const api::PullImageRequest&, api::PullImageResponse& response) { response.set_image_ref("sha256:2"); }
-  void answer(const api::CreateContainerRequest& request, api::CreateContainerResponse& response) {
-    created = request;
-    response.set_container_id("c1");
-  }
-};
 
 class FakeVolumes final : public VolumeSetup {
  public:
@@ -74,7 +40,7 @@ class WorkerTest : public ::testing::Test {
  protected:
   Loop loop;
   ManualClock clock;
-  FakeRuntime runtime;
+  FakeRuntime runtime{clock};
   FakeVolumes volumes;
   FakeFiles files;
   Cgroups cgroups{{}};
@@ -94,6 +60,7 @@ class WorkerTest : public ::testing::Test {
   Worker worker{context, std::make_shared<k8s::Pod>(make_pod()), [this] { ++changed; }};
   PodRuntimeView view{{sandbox()}, {}};
 
+  WorkerTest() { runtime.sandboxes["s0"].set_state(api::SANDBOX_READY); }
   void act(std::vector<Action> actions) {
     worker.begin({.actions = std::move(actions), .wake = {}, .gone = false}, view);
     for (int i = 0; i < 10; ++i) loop.poll();
@@ -103,8 +70,8 @@ class WorkerTest : public ::testing::Test {
 TEST_F(WorkerTest, MakesAndStartsAContainer) {
   act({{.what = Do::kCreateContainer, .name = "web", .attempt = 1, .streak = 1}});
   EXPECT_EQ(runtime.calls, (std::vector<std::string>{"ImageStatus", "CreateContainer", "StartContainer"}));
-  EXPECT_EQ(runtime.created.config().image().image(), "sha256:1");
-  EXPECT_EQ(runtime.created.pod_sandbox_id(), "s0");
+  EXPECT_EQ(runtime.find("web")->config.image().image(), "sha256:1");
+  EXPECT_EQ(runtime.find("web")->sandbox_id, "s0");
   EXPECT_TRUE(files.files.contains("/state/u1/etc-hosts"));
   EXPECT_EQ(changed, 1);
   EXPECT_FALSE(worker.busy());
@@ -115,7 +82,7 @@ TEST_F(WorkerTest, PullsByPolicy) {
   runtime.has_image = false;
   act({{.what = Do::kCreateContainer, .name = "web"}});
   EXPECT_EQ(runtime.calls[1], "PullImage");
-  EXPECT_EQ(runtime.created.config().image().image(), "sha256:2");
+  EXPECT_EQ(runtime.find("web")->config.image().image(), "sha256:2");
 
   auto pod = make_pod();
   pod.mutable_spec()->mutable_containers(0)->set_imagepullpolicy("Never");
