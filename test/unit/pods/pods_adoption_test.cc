@@ -37,7 +37,8 @@ TEST_F(PodsAdoptionTest, EndsItsOwnOrphansAndNobodyElses) {
   desire(make_named_pod("q", "u2"));
   run_pod();
   ASSERT_TRUE(until([&] { return ready("u2"); }));
-  const std::string orphan = row("u2").ips.front() == *IpAddress::parse("10.0.0.1") ? "s1" : "s2";
+  const auto of_u2 = [](const auto& one) { return one.second.metadata().uid() == "u2"; };
+  const std::string orphan = std::ranges::find_if(runtime.sandboxes, of_u2)->first;
   auto& foreign = runtime.sandboxes["foreign"] = runtime.sandboxes[orphan];
   foreign.set_id("foreign");
   (*foreign.mutable_labels())[kOwnerLabel] = "somebody";
