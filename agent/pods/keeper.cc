@@ -312,8 +312,9 @@ void Keeper::finish() {
         {.id = id_, .status = std::make_shared<const k8s::PodStatus>(status_), .source = source_, .finished = true});
   }
   log::info("pods", "nothing is left of the pod", {{"pod", id_.key()}, {"uid", id_.uid}});
-  // The owner destroys this keeper: not while one of its own calls is on the stack.
-  context_.worker.loop.post([gone = events_.gone] { gone(); });
+  // The owner destroys this keeper: not while one of its own calls is on the stack. Told once: a second word would
+  // reach the keeper that follows under the same uid.
+  context_.worker.loop.post([gone = std::exchange(events_.gone, [] {})] { gone(); });
 }
 
 unsigned Keeper::running_containers() const {
