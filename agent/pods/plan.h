@@ -22,7 +22,7 @@ enum class Do {
   kStartContainer,   // name, id: it was created before
   kKillContainer,    // name, id, grace_s, reason
   kStopSandbox,      // id
-  kTearDown,         // volumes and cgroups
+  kTearDown,         // volumes, cgroups and logs
   kRemoveContainer,  // id
   kRemoveSandbox,    // id
 };

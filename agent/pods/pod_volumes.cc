@@ -112,4 +112,11 @@ Result<> FilesOnDisk::make_folder(const std::string& path) {
   return {};
 }
 
+Result<> FilesOnDisk::remove_folder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (error) return fail_errno(error.value(), "remove folder " + path);
+  return {};
+}
+
 }  // namespace fairlead::pods

@@ -35,6 +35,7 @@ class FilesOnDisk final : public PodFiles {
  public:
   Result<> write(const std::string& path, const std::string& text) override;
   Result<> make_folder(const std::string& path) override;
+  Result<> remove_folder(const std::string& path) override;
 };
 
 }  // namespace fairlead::pods

@@ -29,12 +29,13 @@ class VolumeSetup {
   virtual void tear_down(const std::string& uid, std::function<void(Result<>)> done) = 0;
 };
 
-// A small file of a pod (hosts, termination log). Thread: as above.
+// Small files of a pod (hosts, termination log), and the folder of its logs. Thread: as above.
 class PodFiles {
  public:
   virtual ~PodFiles() = default;
   virtual Result<> write(const std::string& path, const std::string& text) = 0;  // with its folders
   virtual Result<> make_folder(const std::string& path) = 0;                     // with those above it
+  virtual Result<> remove_folder(const std::string& path) = 0;                   // with all in it; absent is done
 };
 
 }  // namespace fairlead::pods

@@ -69,7 +69,7 @@ struct PodHistory {
   std::optional<Failure> refused;              // the pod must never run, and why
   bool volumes_ready = false;                  // set up in this agent's life
   std::uint32_t next_attempt = 0;              // of a sandbox, at least: names below it are taken
-  bool torn_down = false;                      // volumes and cgroups are gone
+  bool torn_down = false;                      // volumes, cgroups and logs are gone
   std::map<std::string, Failure> failures;
   std::set<std::string> unhealthy;  // ids of containers whose liveness probe failed
 };

@@ -142,6 +142,7 @@ void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
           const std::string& uid = pod_->metadata().uid();
           if (result) result = context_.cgroups.remove(context_.node.cgroup_prefix + "/kubepods" + tier + "/pod" + uid);
         }
+        if (result) result = context_.files.remove_folder(log_directory(context_.node, *pod_));
         history_.torn_down = result.has_value();
         done(std::move(result));
       });

@@ -33,6 +33,10 @@ class FakeFiles final : public PodFiles {
     folders.insert(path);
     return {};
   }
+  Result<> remove_folder(const std::string& path) override {
+    std::erase_if(folders, [&](const std::string& folder) { return folder.starts_with(path); });
+    return {};
+  }
   std::set<std::string> folders;
 };
 
@@ -117,6 +121,14 @@ TEST_F(WorkerTest, StopsTheDeadSandboxFirst) {
   act({{.what = Do::kCreateSandbox, .id = "s0", .attempt = 1}});
   EXPECT_EQ(runtime.calls, (std::vector<std::string>{"StopPodSandbox", "RunPodSandbox"}));
   EXPECT_EQ(changed, 1);
+}
+
+TEST_F(WorkerTest, TearsDownThePodsLogsAndNoOthers) {
+  const std::string logs = log_directory(node, worker.pod());
+  files.folders = {logs, logs + "/main", "/another pod's"};
+  act({{.what = Do::kTearDown}});
+  EXPECT_TRUE(worker.history().torn_down);
+  EXPECT_EQ(files.folders, (std::set<std::string>{"/another pod's"}));
 }
 
 TEST_F(WorkerTest, TearsDownWhatIsGoneAlready) {
