@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "test/e2e/node_fixture.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+
+#include "test/kit/cgroup.h"
+#include "test/kit/netns.h"
+
+namespace fairlead::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using testkit::eventually;
+using testkit::run_command;
+
+constexpr auto kHierarchies = "/sys/fs/cgroup";
+constexpr auto kCgroup2 = "/sys/fs/cgroup/unified";
+
+// The node's cgroup, as a path under each hierarchy; the child has it from its parent.
+std::string& cgroup_name() {
+  static std::string name;
+  return name;
+}
+
+std::string read(const fs::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::set<std::string> lines_of(const std::string& text) {
+  std::set<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.insert(line);
+  return lines;
+}
+
+std::vector<fs::path> children(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    found.push_back(at->path());
+  }
+  return found;
+}
+
+// Every cgroup named `name` at the top of a hierarchy.
+std::vector<fs::path> node_cgroups(const std::string& name) {
+  std::vector<fs::path> found;
+  for (const fs::path& hierarchy : children(kHierarchies)) {
+    if (fs::is_directory(hierarchy / name)) found.push_back(hierarchy / name);
+  }
+  return found;
+}
+
+// Leaves first; a cgroup's files are the kernel's.
+void remove_cgroup(const fs::path& path) {
+  for (const fs::path& child : children(path)) {
+    if (fs::is_directory(child)) remove_cgroup(child);
+  }
+  rmdir(path.c_str());
+}
+
+Result<> become_node() {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail_errno(errno, "prctl");
+  FL_TRY(testkit::enter_node_namespace("node"));
+  if (mount("proc", "/proc", "proc", 0, nullptr) != 0) return fail_errno(errno, "mount /proc");
+  const auto addressed =
+      run_command(fmt::format("ip address add {}/32 dev lo && ip address add {}/128 dev lo nodad", kNodeV4, kNodeV6));
+  if (addressed.code != 0) return fail(Code::kSystem, "addresses of the node: {}", addressed.output);
+  return {};
+}
+
+[[noreturn]] void run_child(const std::function<int()>& tests, const sigset_t& mask) {
+  sigprocmask(SIG_SETMASK, &mask, nullptr);
+  const auto group = testkit::TestCgroup::make(fmt::format("{}/{}", kCgroup2, cgroup_name()), "host");
+  auto ready = group ? group->enter() : std::unexpected(group.error());
+  if (ready) ready = become_node();
+  if (!ready) std::cerr << "no node for the tests: " << ready.error().message() << '\n';
+  std::exit(ready ? tests() : 1);  // what atexit() registered is undone, too
+}
+
+}  // namespace
+
+int run_as_node(const std::function<int()>& tests) {
+  sigset_t watched, before;
+  sigemptyset(&watched);
+  for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&watched, signal);
+  sigprocmask(SIG_BLOCK, &watched, &before);
+  const auto group = testkit::TestCgroup::make(kCgroup2, "node");
+  if (!group || unshare(CLONE_NEWPID) != 0) {
+    std::cerr << "no node for the tests: " << (group ? "unshare" : group.error().message()) << '\n';
+    return 1;
+  }
+  cgroup_name() = fs::path(group->path()).filename();
+  const pid_t child = fork();
+  if (child == 0) run_child(tests, before);
+  int caught = 0;
+  while (sigwait(&watched, &caught) == 0 && caught != SIGCHLD) kill(child, SIGKILL);
+  int status = 0;
+  waitpid(child, &status, 0);
+  for (const fs::path& path : node_cgroups(cgroup_name())) remove_cgroup(path);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+Answers answers(const std::string& echo_get_output) {
+  Answers found;
+  for (const std::string& line : lines_of(echo_get_output)) {
+    const auto space = line.rfind(' ');
+    if (space == std::string::npos || line.find(' ') != space) continue;  // an error, in words
+    found[line.substr(0, space)] = std::atoi(line.c_str() + space);
+  }
+  return found;
+}
+
+int PodLoad::seconds() const {
+  const auto lines = lines_of(read(log_));
+  return static_cast<int>(
+      std::ranges::count_if(lines, [](const auto& line) { return line.find("answered") != std::string::npos; }));
+}
+
+bool PodLoad::goes_on(int more) const {
+  const int until = seconds() + more;
+  return eventually([&] { return seconds() >= until; }, 20s);
+}
+
+Json PodLoad::end() {
+  enough_();
+  eventually([&] { return !process_.running(); }, 10s);
+  for (const std::string& line : lines_of(read(log_))) {
+    if (line.starts_with('{')) return Json::parse(line, nullptr, false);
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Node>> Node::make(const std::string& name, const fs::path& containerd) {
+  std::unique_ptr<Node> node(new Node(fs::path(testkit::folder()) / name, containerd));
+  for (const char* part : {"manifests", "state", "run", "logs", "host"}) fs::create_directories(node->folder_ / part);
+  std::ofstream(node->folder_ / "agent.yaml")
+      << "apiVersion: fairlead.io/v1alpha1\nkind: AgentConfiguration\nlogRoot: " << (node->folder_ / "logs").string()
+      << '\n';
+  FL_TRY(node->start_containerd());
+  const auto installed = node->agent_does("install-cni");
+  if (installed.code != 0) return fail(Code::kSystem, "install-cni: {}", installed.output);
+  return node;
+}
+
+Node::~Node() {
+  agent_.stop();
+  daemons_.clear();
+  std::error_code error;
+  fs::remove_all(folder_, error);
+}
+
+Result<> Node::start_containerd() {
+  FL_LET(auto started,
+         testkit::Containerd::start({.folder = folder_ / "containerd", .netns = {}, .bin_folder = containerd_bin_}));
+  daemons_.push_back(std::move(started));
+  return {};
+}
+
+std::vector<std::string> Node::agent_command(const std::string& command) const {
+  // clang-format off
+  return {FAIRLEAD_BIN "/fairlead-agent", command, "--config", folder_ / "agent.yaml", "--mode", "node",
+          "--manifests", folder_ / "manifests", "--node-name", "node", "--node-ip", fmt::format("{},{}", kNodeV4, kNodeV6),
+          "--pod-cidr", fmt::format("{},{}", kPodsV4, kPodsV6), "--service-cidr", "10.96.0.0/16,fd00:10:96::/112",
+          "--runtime-endpoint", containerd().endpoint(),
+          "--bpf-root", testkit::bpffs() + "/" + folder_.filename().string(),
+          "--cgroup-root", fmt::format("{}/{}", kCgroup2, cgroup_name()),
+          "--state-dir", folder_ / "state", "--run-dir", folder_ / "run",
+          "--cni-bin-dir", containerd().cni_bin_dir(), "--cni-conf-dir", containerd().cni_conf_dir(),
+          "--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address", "127.0.0.1:10256"};
+  // clang-format on
+}
+
+testkit::CommandResult Node::agent_does(const std::string& command) const {
+  std::string line;
+  for (const std::string& word : agent_command(command)) line += word + " ";
+  return run_command(line);
+}
+
+Result<> Node::start_agent() {
+  FL_LET(agent_, testkit::Process::start(agent_command("run"), folder_ / "agent.log"));
+  const auto ready = [&] {
+    const Json status = ctl("status");
+    return !agent_.running() || (status.is_object() && status.value("ready", false));
+  };
+  const bool came = eventually(ready, 20s);
+  if (came && agent_.running()) return {};
+  return fail(Code::kUnavailable, "the agent is not ready: {}\n{}", ctl("status").dump(), agent_log());
+}
+
+std::string Node::agent_log() const {
+  return run_command("tail -n 60 " + (folder_ / "agent.log").string()).output;
+}
+
+void Node::apply(const std::string& file, const std::string& text) const {
+  const fs::path path = folder_ / "manifests" / file;
+  const fs::path fresh = folder_ / "manifests" / ("." + file);
+  std::ofstream(fresh) << text;
+  fs::rename(fresh, path);
+}
+
+void Node::withdraw(const std::string& file) const {
+  fs::remove(folder_ / "manifests" / file);
+}
+
+void Node::withdraw_all() const {
+  for (const fs::path& file : children(folder_ / "manifests")) fs::remove(file);
+}
+
+Json Node::ctl(const std::string& command) const {
+  const auto ran = run_command(fmt::format("{} --run-dir {} -o json {} 2>/dev/null", FAIRLEAD_BIN "/fairleadctl",
+                                           (folder_ / "run").string(), command));
+  const Json answer = Json::parse(ran.output, nullptr, false);
+  return answer.is_discarded() ? Json() : answer;
+}
+
+Json Node::pod(const std::string& name) const {
+  for (Json& row : ctl("pod list")) {
+    if (row.value("name", "") == name) return row;
+  }
+  return {};
+}
+
+std::string Node::pod_text(const std::string& name, const std::string& field) const {
+  const Json row = pod(name);
+  return row.is_object() ? row.value(field, "") : "";
+}
+
+bool Node::pod_is(const std::string& name, const std::string& status, const std::string& ready) const {
+  const Json row = pod(name);
+  return row.is_object() && row.value("status", "") == status && row.value("ready", "") == ready;
+}
+
+std::set<std::string> Node::backends(const std::string& service, const std::string& state) const {
+  std::set<std::string> found;
+  for (const Json& row : ctl("backend list")) {
+    const std::string address = row.value("address", "");
+    if (row.value("service", "") == service && row.value("state", "") == state && !address.contains(':')) {
+      found.insert(address);
+    }
+  }
+  return found;
+}
+
+std::vector<std::string> Node::refused(const std::string& name) const {
+  std::vector<std::string> found;
+  const Json status = ctl("status");
+  if (!status.is_object()) return found;
+  for (const Json& row : status.value("refused", Json::array())) {
+    if (row.value("name", "") == name) found.push_back(row.value("field", "") + ": " + row.value("reason", ""));
+  }
+  return found;
+}
+
+std::set<std::string> Node::containers(const std::string& pod, bool running) const {
+  const std::string filter =
+      R"("labels.\"io.kubernetes.pod.name\"==)" + pod + R"(,labels.\"io.kubernetes.container.name\"")";
+  std::set<std::string> found = lines_of(containerd().ctr("containers ls -q " + filter).output);
+  if (!running) return found;
+  const std::string all = tasks();
+  std::erase_if(found, [&](const std::string& id) { return !all.contains(id + " RUNNING"); });
+  return found;
+}
+
+std::set<std::string> Node::all_containers() const {
+  return lines_of(containerd().ctr("containers ls -q").output);
+}
+
+// "ID STATE PID" a line.
+std::string Node::tasks() const {
+  std::set<std::string> sorted;
+  for (const std::string& line : lines_of(containerd().ctr("tasks ls").output)) {
+    std::istringstream words(line);
+    std::string id, pid, state;
+    words >> id >> pid >> state;
+    if (id != "TASK") sorted.insert(fmt::format("{} {} {}\n", id, state, pid));
+  }
+  std::string all;
+  for (const std::string& line : sorted) all += line;
+  return all;
+}
+
+std::string Node::sandbox(const std::string& pod) const {
+  const auto of_pod =
+      lines_of(containerd().ctr(R"(containers ls -q "labels.\"io.kubernetes.pod.name\"==)" + pod + R"(")").output);
+  const auto containers_only = containers(pod, false);
+  const std::string all = tasks();
+  for (const std::string& id : of_pod) {
+    if (!containers_only.contains(id) && all.contains(id + " RUNNING")) return id;
+  }
+  return {};
+}
+
+void Node::kill_task(const std::string& id) const {
+  (void)containerd().ctr("tasks kill --signal SIGKILL " + id);
+}
+
+std::string Node::fetch(const std::string& url) {
+  return run_command(FAIRLEAD_ECHO " get --show yes " + url).output;
+}
+
+testkit::CommandResult Node::in_pod(const std::string& pod, const std::string& line) const {
+  const auto ids = containers(pod);
+  if (ids.size() != 1) return {127, fmt::format("pod {} has {} running containers", pod, ids.size())};
+  static int number = 0;
+  std::string quoted;
+  for (const char letter : line) {
+    if (letter == '"' || letter == '$' || letter == '\\') quoted += '\\';
+    quoted += letter;
+  }
+  return containerd().ctr(fmt::format("tasks exec --exec-id test-{} {} sh -c \"{}\"", ++number, *ids.begin(), quoted));
+}
+
+Answers Node::get(const std::string& pod, const std::string& url, int requests) const {
+  const std::string arguments = fmt::format("get {} {}", url, requests);
+  const auto ran = pod.empty() ? run_command(FAIRLEAD_ECHO " " + arguments) : in_pod(pod, "fl-echo " + arguments);
+  return answers(ran.output);
+}
+
+Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int new_connections_per_second) {
+  const auto ids = containers(pod);
+  if (ids.size() != 1) return fail(Code::kNotFound, "pod {} has {} running containers", pod, ids.size());
+  const fs::path log = folder_ / "load.log";
+  fs::remove(log);
+  (void)in_pod(pod, "rm -f /tmp/enough");
+  FL_LET(auto process, testkit::Process::start({"ctr",
+                                                "--address",
+                                                folder_ / "containerd" / "containerd.sock",
+                                                "--namespace",
+                                                "k8s.io",
+                                                "tasks",
+                                                "exec",
+                                                "--exec-id",
+                                                "load",
+                                                *ids.begin(),
+                                                "fl-echo",
+                                                "load",
+                                                "--url",
+                                                url,
+                                                "--rate",
+                                                std::to_string(new_connections_per_second),
+                                                "--keepalive",
+                                                "20",
+                                                "--keepalive-rate",
+                                                "20",
+                                                "--duration",
+                                                "60s",
+                                                "--until-file",
+                                                "/tmp/enough"},
+                                               log));
+  PodLoad load(std::move(process), log, [this, pod] { (void)in_pod(pod, "touch /tmp/enough"); });
+  if (!load.goes_on(1)) return fail(Code::kUnavailable, "the load does not start: {}", read(log));
+  return load;
+}
+
+std::string Node::leftovers() const {
+  std::string found;
+  const auto note = [&](const std::string& what, const std::string& which) { found += what + " " + which + "\n"; };
+  for (const fs::path& device : children("/proc/sys/net/ipv4/conf")) {
+    const std::string name = device.filename();
+    if (name.starts_with("fl")) note("device", name);
+  }
+  if (const Json endpoints = ctl("endpoint list"); endpoints != Json::array()) note("endpoints", endpoints.dump());
+  for (const fs::path& root : node_cgroups(cgroup_name())) {
+    std::error_code error;
+    for (fs::recursive_directory_iterator at(root, error), end; !error && at != end; at.increment(error)) {
+      if (at->is_directory() && at->path().filename().string().starts_with("pod")) note("cgroup", at->path());
+    }
+  }
+  for (const std::string& id : all_containers()) note("container", id);
+  for (const std::string& line : lines_of(read("/proc/self/mountinfo"))) {
+    if (line.contains(folder_.string() + "/") && (line.contains("/netns/") || line.contains("/pods/")))
+      note("mount", line);
+  }
+  for (const fs::path& pod : children(folder_ / "state" / "pods")) note("folder", pod);
+  for (const fs::path& pod : children(folder_ / "logs")) note("logs", pod);
+  return found;
+}
+
+std::set<std::string> Node::pins() const {
+  std::set<std::string> found;
+  const fs::path root = fs::path(testkit::bpffs()) / folder_.filename();
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(root, error), end; !error && at != end; at.increment(error)) {
+    found.insert(fs::relative(at->path(), root));
+  }
+  return found;
+}
+
+}  // namespace fairlead::e2e

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole node for tests: containerd, the agent's own program and a folder of manifests, in namespaces and a cgroup of
+// the test's process.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/base/local_protocol.h"
+#include "agent/base/result.h"
+#include "test/kit/containerd.h"
+#include "test/kit/process.h"
+
+namespace fairlead::e2e {
+
+// Runs `tests` in a child that is the first process of its own PID, mount and network namespaces and sits in a cgroup
+// of its own: lo has the node's addresses, and however the child ends, its processes, mounts and devices end with it
+// and its cgroups are removed. Call from main(), before threads. The result is the exit status.
+int run_as_node(const std::function<int()>& tests);
+
+inline constexpr auto kNodeV4 = "192.168.77.2";
+inline constexpr auto kNodeV6 = "fd00:77::2";
+inline constexpr auto kPodsV4 = "10.244.7.0/24";
+inline constexpr auto kPodsV6 = "fd00:10:244:7::/64";
+
+// Who answered how often; "failed" is a name as well.
+using Answers = std::map<std::string, int>;
+Answers answers(const std::string& echo_get_output);
+
+// A load that runs in a pod's container until it is ended.
+class PodLoad {
+ public:
+  PodLoad(testkit::Process process, std::filesystem::path log, std::function<void()> enough)
+      : process_(std::move(process)), log_(std::move(log)), enough_(std::move(enough)) {}
+  // Returns once the load has gone on for `seconds` more.
+  bool goes_on(int seconds) const;
+  // Ends it. What fl-echo load reported; null when it did not.
+  Json end();
+
+ private:
+  int seconds() const;
+  testkit::Process process_;
+  std::filesystem::path log_;
+  std::function<void()> enough_;
+};
+
+// Owner: the test suite; inside run_as_node. Made with everything up but the agent. The destructor ends the agent, the
+// pods and containerd, and removes its files.
+class Node {
+ public:
+  // `containerd`: folder with another containerd; empty: the one on PATH.
+  static Result<std::unique_ptr<Node>> make(const std::string& name, const std::filesystem::path& containerd);
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  // Starts the agent; returns when its status says that it is ready.
+  Result<> start_agent();
+  void kill_agent() { agent_.kill(); }
+  int stop_agent() { return agent_.stop(); }
+  bool agent_runs() { return agent_.running(); }
+  // A command of the agent's program with the agent's flags, to its end.
+  testkit::CommandResult agent_does(const std::string& command) const;
+  std::string agent_log() const;  // its last lines
+
+  // Manifests; a file comes and changes by a rename.
+  void apply(const std::string& file, const std::string& text) const;
+  void withdraw(const std::string& file) const;
+  void withdraw_all() const;
+
+  // fairleadctl's answer to COMMAND as JSON, whatever its exit status is; null when there is none.
+  Json ctl(const std::string& command) const;
+  Json pod(const std::string& name) const;  // its row of `pod list`; null: there is none
+  std::string pod_text(const std::string& name, const std::string& field) const;  // empty: no pod or no such text
+  bool pod_is(const std::string& name, const std::string& status, const std::string& ready) const;
+  // Addresses of a Service's backends in `state` on one of its ports, v4 only.
+  std::set<std::string> backends(const std::string& service, const std::string& state = "active") const;
+  // What `status` says of refused objects named `name`: "FIELD: REASON" each.
+  std::vector<std::string> refused(const std::string& name) const;
+
+  // The daemon alone; its containers and shims stay.
+  void kill_containerd() { containerd().kill_daemon(); }
+  Result<> start_containerd();
+  // What containerd has: ids of containers (without sandboxes) of a pod, running ones or all; every id there is.
+  std::set<std::string> containers(const std::string& pod, bool running = true) const;
+  std::set<std::string> all_containers() const;
+  std::string tasks() const;
+  std::string sandbox(const std::string& pod) const;  // its running one's id
+  void kill_task(const std::string& id) const;
+
+  // A shell line in a pod's only running container; `line` holds no single quotes.
+  testkit::CommandResult in_pod(const std::string& pod, const std::string& line) const;
+  // `fl-echo get` from a pod, or from the node where `pod` is empty.
+  Answers get(const std::string& pod, const std::string& url, int requests) const;
+  Result<PodLoad> load(const std::string& pod, const std::string& url, int new_connections_per_second);
+
+  // Whatever of pods is left: devices, endpoints, cgroups, containers, namespaces, folders. Empty: nothing.
+  std::string leftovers() const;
+  // The pinned maps and links, by name.
+  std::set<std::string> pins() const;
+  // A URL of the agent itself: what it serves, or an error in words.
+  static std::string fetch(const std::string& url);
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  explicit Node(std::filesystem::path folder, std::filesystem::path containerd)
+      : folder_(std::move(folder)), containerd_bin_(std::move(containerd)) {}
+  const testkit::Containerd& containerd() const { return daemons_.back(); }
+  std::vector<std::string> agent_command(const std::string& command) const;
+
+  const std::filesystem::path folder_;
+  const std::filesystem::path containerd_bin_;
+  std::vector<testkit::Containerd> daemons_;  // one for each start, all of one folder; the last one runs
+  testkit::Process agent_;
+};
+
+}  // namespace fairlead::e2e
