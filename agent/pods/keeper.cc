@@ -128,9 +128,9 @@ void Keeper::look() {
     forget_all_but(*view);
     view_ = std::move(*view);
     read_messages();
-    const bool first = !std::exchange(seen_, true);
+    seen_ = true;
     step();
-    if (first) events_.looked();
+    events_.looked();
     if (std::exchange(look_again_, false)) look();
   });
 }

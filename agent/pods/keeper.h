@@ -38,7 +38,7 @@ struct KeeperContext {
 class Keeper {
  public:
   struct Events {
-    std::function<void()> looked;  // the first look at the runtime is through
+    std::function<void()> looked;  // a look at the runtime is through
     std::function<void()> gone;    // nothing of the pod is left; the keeper may be destroyed, not within the call
   };
 

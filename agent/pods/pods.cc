@@ -143,6 +143,7 @@ void Pods::keep(const model::Pod& row) {
 
 void Pods::looked(const std::string& uid) {
   first_looks_.erase(uid);
+  count();
   complete_when_adopted();
 }
 
@@ -159,6 +160,7 @@ void Pods::gone(const std::string& uid) {
   if (at == keepers_.end()) return;
   const std::string name = at->second->id().key();
   keepers_.erase(at);
+  count();
   first_looks_.erase(uid);
   const auto next =
       std::ranges::find_if(successors_, [&](const auto& entry) { return entry.second->id.key() == name; });
