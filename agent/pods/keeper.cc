@@ -57,15 +57,6 @@ std::string tail_of(const std::string& path, std::size_t limit) {
   return text;
 }
 
-const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name) {
-  for (const auto* list : {&spec.containers(), &spec.initcontainers()}) {
-    for (const auto& container : *list) {
-      if (container.name() == name) return &container;
-    }
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 Keeper::Keeper(KeeperContext& context, const model::Pod& desired, Events events)

@@ -48,6 +48,9 @@ struct Plan {
 // 300 s, forgotten after a run of 10 minutes), a new sandbox for a dead one, no way back from a terminal phase. Pure.
 Plan plan_pod_actions(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history, WallTime now);
 
+// The container or init container of that name, or nullptr.
+const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name);
+
 // How far a pod is, as the plan and the status both see it.
 enum class Outcome { kOpen, kSucceeded, kFailed };
 Outcome pod_outcome(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history);

@@ -10,18 +10,10 @@
 
 #include "agent/base/log.h"
 #include "agent/base/unique_fd.h"
+#include "agent/pods/plan.h"
 
 namespace fairlead::pods {
 namespace {
-
-const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name) {
-  for (const auto* list : {&spec.initcontainers(), &spec.containers()}) {
-    for (const auto& container : *list) {
-      if (container.name() == name) return &container;
-    }
-  }
-  return nullptr;
-}
 
 // The paths of one container's mounts, while subPaths are still being bound.
 struct Mounts {

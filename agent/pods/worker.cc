@@ -15,15 +15,6 @@ constexpr Duration kCallDeadline = seconds(10);
 constexpr Duration kSandboxDeadline = minutes(4);
 constexpr Duration kPullDeadline = minutes(10);
 
-const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name) {
-  for (const auto* list : {&spec.containers(), &spec.initcontainers()}) {
-    for (const auto& one : *list) {
-      if (one.name() == name) return &one;
-    }
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 Worker::Worker(WorkerContext& context, std::shared_ptr<const k8s::Pod> pod, std::function<void()> changed)

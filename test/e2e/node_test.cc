@@ -335,7 +335,12 @@ spec:
 )",
                            host.string()));
   expect_running("full");
-  const auto says = [](const std::string& line) { return node_->in_pod("full", line).output; };
+  // ctr may end before it has copied what a short command printed: then it is asked again.
+  const auto says = [](const std::string& line) {
+    std::string output;
+    eventually([&] { return !(output = node_->in_pod("full", line).output).empty(); }, 5s);
+    return output;
+  };
   EXPECT_EQ(says("echo $PLAIN, $MADE, $COLOR, $TOKEN, $TIER, $SET_color"),
             "one, one and two, blue, s3cret, front, blue\n");
   EXPECT_EQ(says("echo $ADDRESS"), ips("full").at(0) + "\n");
