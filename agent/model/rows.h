@@ -131,6 +131,51 @@ struct PodStatusUpdate {
   const std::string& key() const { return id.uid; }
 };
 
+enum class ConfigKind { kConfigMap, kSecret };
+
+// A ConfigMap or Secret that a pod here uses, or uses no longer: from the pods domain to an API server's edge, which
+// reads the object, alone and by name, while it is wanted.
+struct ConfigWant {
+  ConfigKind kind = ConfigKind::kConfigMap;
+  std::string object;  // "namespace/name"
+  bool wanted = true;
+  using Key = std::pair<ConfigKind, std::string>;
+  Key key() const { return {kind, object}; }
+};
+
+// A token asked of the API server for a pod's service account, bound to that pod (TokenRequest).
+struct TokenAsk {
+  ObjectId pod;
+  std::string service_account;
+  std::vector<std::string> audiences;  // empty: the API server's own
+  std::int64_t expiration_s = 3600;
+};
+struct ServiceAccountToken {
+  std::string token;
+  WallTime expires;
+};
+
+// What happened to an object, for `kubectl describe`. Equal ones are counted by whoever tells them.
+struct EventNote {
+  ObjectId involved;
+  std::string kind = "Pod";
+  std::string field_path;  // "spec.containers{web}", or empty
+  bool warning = false;
+  std::string reason;
+  std::string message;
+  WallTime at;
+  using Key = std::string;
+  Key key() const { return involved.uid + '\n' + field_path + '\n' + reason + '\n' + message; }
+};
+
+// A pod that the API server did not send, and that it shall show by a mirror. `object` is null once the pod is gone.
+struct StaticPod {
+  ObjectId id;
+  std::shared_ptr<const k8s::Pod> object;
+  using Key = std::string;
+  const std::string& key() const { return id.uid; }
+};
+
 // How far one consumer of a table has carried changes out ("services has LocalPod rows up to here in the maps").
 struct Applied {
   std::string consumer;
