@@ -104,6 +104,8 @@ struct Pod {
 struct ConfigData {
   ObjectId id;
   std::map<std::string, std::string> data;  // text and binary alike, decoded
+  // The API server was asked for it and has none: what an optional reference waits for. It has no uid and no data.
+  bool absent = false;
 };
 
 // What this agent knows at first hand of a pod that it runs. Written by the pods domain, read by services (backends)
@@ -155,7 +157,7 @@ struct ServiceAccountToken {
   WallTime expires;
 };
 
-// What happened to an object, for `kubectl describe`. Equal ones are counted by whoever tells them.
+// What happened to an object, for `kubectl describe`. Equal ones are counted, here and by whoever tells them.
 struct EventNote {
   ObjectId involved;
   std::string kind = "Pod";
@@ -163,12 +165,19 @@ struct EventNote {
   bool warning = false;
   std::string reason;
   std::string message;
-  WallTime at;
+  WallTime at;              // the last time
+  std::uint32_t count = 1;  // how often
   using Key = std::string;
   Key key() const { return involved.uid + '\n' + field_path + '\n' + reason + '\n' + message; }
+  void merge(EventNote&& next) {
+    count += next.count;
+    at = next.at;
+  }
 };
 
 // A pod that the API server did not send, and that it shall show by a mirror. `object` is null once the pod is gone.
+// One without a uid says that every static pod that was there at the start has been told: from now on a mirror that
+// nobody named has lost its pod.
 struct StaticPod {
   ObjectId id;
   std::shared_ptr<const k8s::Pod> object;

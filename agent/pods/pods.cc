@@ -170,7 +170,7 @@ void Pods::gone(const std::string& uid) {
 FindConfig Pods::find_in(const ConfigRows& rows) const {
   return [&rows](const std::string& key) -> std::shared_ptr<const model::ConfigData> {
     const auto at = rows.find(key);
-    return at == rows.end() ? nullptr : at->second;
+    return at == rows.end() || at->second->absent ? nullptr : at->second;
   };
 }
 
