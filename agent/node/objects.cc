@@ -1,31 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/objects.h"
 
-#include <ctime>
+#include "agent/base/timestamp.h"
 
 namespace fairlead::node {
 namespace {
 
 Json condition(const char* type, bool status, const std::string& reason, const std::string& message, WallTime now,
                WallTime since) {
-  return {{"type", type},       {"status", status ? "True" : "False"},   {"reason", reason},
-          {"message", message}, {"lastHeartbeatTime", format_time(now)}, {"lastTransitionTime", format_time(since)}};
+  return {{"type", type},
+          {"status", status ? "True" : "False"},
+          {"reason", reason},
+          {"message", message},
+          {"lastHeartbeatTime", format_time(to_timestamp(now))},
+          {"lastTransitionTime", format_time(to_timestamp(since))}};
 }
 
 }  // namespace
-
-std::string format_time(WallTime time, bool micros) {
-  const auto since_epoch = time.time_since_epoch();
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(since_epoch);
-  const std::time_t stamp = seconds.count();
-  std::tm parts{};
-  gmtime_r(&stamp, &parts);
-  char text[32];
-  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &parts);
-  if (!micros) return fmt::format("{}Z", text);
-  return fmt::format("{}.{:06}Z", text,
-                     std::chrono::duration_cast<std::chrono::microseconds>(since_epoch - seconds).count());
-}
 
 Json node_object(const Identity& identity, const MachineFacts& facts) {
   Json labels = {{"kubernetes.io/hostname", identity.name},
@@ -77,11 +68,13 @@ Json lease_object(const std::string& node_name, const std::string& node_uid, Wal
     metadata["ownerReferences"] =
         Json::array({{{"apiVersion", "v1"}, {"kind", "Node"}, {"name", node_name}, {"uid", node_uid}}});
   }
-  return {
-      {"apiVersion", "coordination.k8s.io/v1"},
-      {"kind", "Lease"},
-      {"metadata", std::move(metadata)},
-      {"spec", {{"holderIdentity", node_name}, {"leaseDurationSeconds", 40}, {"renewTime", format_time(now, true)}}}};
+  return {{"apiVersion", "coordination.k8s.io/v1"},
+          {"kind", "Lease"},
+          {"metadata", std::move(metadata)},
+          {"spec",
+           {{"holderIdentity", node_name},
+            {"leaseDurationSeconds", 40},
+            {"renewTime", format_micro_time(to_timestamp(now))}}}};
 }
 
 }  // namespace fairlead::node

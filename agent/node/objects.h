@@ -30,9 +30,6 @@ struct Health {
   bool operator==(const Health&) const = default;
 };
 
-// RFC 3339 in UTC; seconds, or microseconds as a Lease wants.
-std::string format_time(WallTime time, bool micros = false);
-
 // Node for POST /api/v1/nodes: labels for scheduling; status is sent apart.
 Json node_object(const Identity& identity, const MachineFacts& facts);
 // Body of a strategic-merge PATCH of the Node's status. `since`: when Ready last changed.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/observe/status_hub.h"
 
-#include <spdlog/fmt/chrono.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "agent/base/log.h"
+#include "agent/base/timestamp.h"
 #include "agent/base/version.h"
 
 namespace fairlead::observe {
@@ -133,13 +133,9 @@ void StatusHub::measure_process() {
 Json StatusHub::proxy_health() const {
   const WallTime now = clock_.wall();
   return {{"healthy", last_synced_ && now - *last_synced_ < kStale},
-          {"lastUpdated", last_synced_ ? Json(format_time(*last_synced_)) : Json()},
-          {"currentTime", format_time(now)},
+          {"lastUpdated", last_synced_ ? Json(format_time(to_timestamp(*last_synced_))) : Json()},
+          {"currentTime", format_time(to_timestamp(now))},
           {"nodeEligible", true}};
-}
-
-std::string format_time(WallTime time) {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
 }
 
 }  // namespace fairlead::observe

@@ -75,7 +75,4 @@ class StatusHub {
   std::shared_ptr<StatusHub*> self_;  // for answers that come after our end
 };
 
-// "2026-01-02T03:04:05Z".
-std::string format_time(WallTime time);
-
 }  // namespace fairlead::observe

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "agent/base/timestamp.h"
 #include "agent/kube/codec/quantity.h"
 #include "agent/kube/codec/time.h"
 #include "agent/pods/plan.h"
@@ -13,7 +14,7 @@ namespace {
 
 k8s::Time api_time(WallTime time) {
   k8s::Time out;
-  out.set_seconds(kube::to_timestamp(time).seconds);
+  out.set_seconds(to_timestamp(time).seconds);
   return out;
 }
 

@@ -45,27 +45,7 @@ std::string trim_fraction(std::int64_t whole, std::int64_t part, int digits) {
   return text;
 }
 
-std::string format(Timestamp time, bool micro) {
-  using namespace std::chrono;
-  const sys_seconds at{seconds(time.seconds)};
-  const auto day = floor<days>(at);
-  const year_month_day date{day};
-  const hh_mm_ss clock{at - day};
-  std::string text = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", static_cast<int>(date.year()),
-                                 static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                                 clock.hours().count(), clock.minutes().count(), clock.seconds().count());
-  if (micro) text += fmt::format(".{:06}", time.nanos / 1000);
-  return text + "Z";
-}
-
 }  // namespace
-
-Timestamp to_timestamp(WallTime time) {
-  using namespace std::chrono;
-  const auto whole = floor<seconds>(time);
-  return {whole.time_since_epoch().count(),
-          static_cast<std::int32_t>(duration_cast<nanoseconds>(time - whole).count())};
-}
 
 Result<Timestamp> parse_time(std::string_view text) {
   const auto bad = [whole = text] {
@@ -101,13 +81,6 @@ Result<Timestamp> parse_time(std::string_view text) {
   const std::int64_t days = std::chrono::sys_days(date).time_since_epoch().count();
   time.seconds = days * 86400 + hour * 3600 + minute * 60 + second - offset;
   return time;
-}
-
-std::string format_time(Timestamp time) {
-  return format(time, false);
-}
-std::string format_micro_time(Timestamp time) {
-  return format(time, true);
 }
 
 Result<Duration> parse_duration(std::string_view text) {

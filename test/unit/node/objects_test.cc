@@ -15,11 +15,6 @@ const Identity kNode{
 const MachineFacts kFacts{.cpus = 2, .memory_bytes = 4096U * 1024, .architecture = "amd64"};
 const WallTime kNow = sys_days{2026y / 11 / 24} + 15h + 4min + 5s + 6us;
 
-TEST(NodeObjects, TimesAreRfc3339InUtc) {
-  EXPECT_EQ(format_time(kNow), "2026-11-24T15:04:05Z");
-  EXPECT_EQ(format_time(kNow, true), "2026-11-24T15:04:05.000006Z");
-}
-
 TEST(NodeObjects, TheSchedulerFindsLabelsAndResources) {
   EXPECT_EQ(node_object(kNode, kFacts)["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
   const Json status = node_status_patch(kNode, kFacts, {}, kNow, kNow)["status"];
@@ -35,6 +30,7 @@ TEST(NodeObjects, ALeaseNamesItsHolderAndOwner) {
   EXPECT_EQ(lease["spec"]["holderIdentity"], "n1");
   EXPECT_EQ(lease["metadata"]["ownerReferences"][0]["uid"], "u1");
   EXPECT_EQ(lease["metadata"]["resourceVersion"], "7");
+  EXPECT_EQ(lease["spec"]["renewTime"], "2026-11-24T15:04:05.000006Z");
   EXPECT_FALSE(lease_object("n1", "", kNow, "")["metadata"].contains("ownerReferences"));
 }
 
