@@ -7,13 +7,18 @@
 #include <fstream>
 #include <iterator>
 
+#include "test/kit/cgroup.h"
+
 namespace fairlead::testkit {
 namespace {
 
 // With Debian's containerd (an empty folder: the one on PATH) and with containerd 2.4.
 class ContainerdTest : public testing::TestWithParam<const char*> {
  protected:
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void TearDown() override {
+    std::filesystem::remove_all(folder_);
+    remove_cgroups_named("fl-containerd-test");
+  }
 
   static std::filesystem::path make_folder() {
     std::string name = "/tmp/fl-containerd-XXXXXX";

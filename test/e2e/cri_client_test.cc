@@ -8,12 +8,15 @@
 #include <optional>
 
 #include "agent/cri/ready.h"
+#include "test/kit/cgroup.h"
 #include "test/kit/containerd.h"
 
 namespace fairlead::cri {
 namespace {
 
 using namespace std::chrono_literals;
+
+constexpr auto kCgroup = "fl-cri-client-test";
 
 class CriClientTest : public testing::Test {
  protected:
@@ -27,6 +30,7 @@ class CriClientTest : public testing::Test {
     client_.reset();
     containerd_.reset();
     std::filesystem::remove_all(folder_);
+    testkit::remove_cgroups_named(kCgroup);
   }
 
   template <class Response, class Request>
@@ -49,7 +53,7 @@ class CriClientTest : public testing::Test {
     config.set_log_directory("/tmp");
     auto* options = config.mutable_linux()->mutable_security_context()->mutable_namespace_options();
     options->set_network(api::NODE);
-    config.mutable_linux()->set_cgroup_parent("/fl-cri-client-test");
+    config.mutable_linux()->set_cgroup_parent(std::string("/") + kCgroup);
     return config;
   }
 

@@ -27,7 +27,6 @@ using namespace std::chrono_literals;
 using testkit::eventually;
 using testkit::run_command;
 
-constexpr auto kHierarchies = "/sys/fs/cgroup";
 constexpr auto kCgroup2 = "/sys/fs/cgroup/unified";
 
 // The node's cgroup, as a path under each hierarchy; the child has it from its parent.
@@ -55,23 +54,6 @@ std::vector<fs::path> children(const fs::path& folder) {
     found.push_back(at->path());
   }
   return found;
-}
-
-// Every cgroup named `name` at the top of a hierarchy.
-std::vector<fs::path> node_cgroups(const std::string& name) {
-  std::vector<fs::path> found;
-  for (const fs::path& hierarchy : children(kHierarchies)) {
-    if (fs::is_directory(hierarchy / name)) found.push_back(hierarchy / name);
-  }
-  return found;
-}
-
-// Leaves first; a cgroup's files are the kernel's.
-void remove_cgroup(const fs::path& path) {
-  for (const fs::path& child : children(path)) {
-    if (fs::is_directory(child)) remove_cgroup(child);
-  }
-  rmdir(path.c_str());
 }
 
 Result<> become_node() {
@@ -112,7 +94,7 @@ int run_as_node(const std::function<int()>& tests) {
   while (sigwait(&watched, &caught) == 0 && caught != SIGCHLD) kill(child, SIGKILL);
   int status = 0;
   waitpid(child, &status, 0);
-  for (const fs::path& path : node_cgroups(cgroup_name())) remove_cgroup(path);
+  testkit::remove_cgroups_named(cgroup_name());
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -376,7 +358,7 @@ std::string Node::leftovers() const {
     if (name.starts_with("fl")) note("device", name);
   }
   if (const Json endpoints = ctl("endpoint list"); endpoints != Json::array()) note("endpoints", endpoints.dump());
-  for (const fs::path& root : node_cgroups(cgroup_name())) {
+  for (const fs::path& root : testkit::cgroups_named(cgroup_name())) {
     std::error_code error;
     for (fs::recursive_directory_iterator at(root, error), end; !error && at != end; at.increment(error)) {
       if (at->is_directory() && at->path().filename().string().starts_with("pod")) note("cgroup", at->path());

@@ -2,8 +2,10 @@
 // A cgroup2 of a test's own, below the machine's root and beside those of other tests.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "agent/base/result.h"
 
@@ -27,5 +29,10 @@ class TestCgroup {
   std::string root_;
   std::string path_;
 };
+
+// The cgroups called `name` at the top of each hierarchy below /sys/fs/cgroup: a runtime makes one in every hierarchy.
+std::vector<std::filesystem::path> cgroups_named(const std::string& name);
+// Removes them with all that is below them; one that a process is in stays.
+void remove_cgroups_named(const std::string& name);
 
 }  // namespace fairlead::testkit
