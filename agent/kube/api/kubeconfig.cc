@@ -1,88 +1,119 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/kube/api/kubeconfig.h"
 
-#include <openssl/evp.h>
-#include <yaml-cpp/yaml.h>
-
+#include <cctype>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
+
+#include "agent/base/atomic_file.h"
+#include "agent/kube/codec/base64.h"
+#include "agent/kube/codec/yaml.h"
 
 namespace fairlead::kube {
 namespace {
 
 namespace fs = std::filesystem;
 
-// One kubeconfig file while it is read: every error names it.
+using yaml::Node;
+
+// One kubeconfig while it is read: every error names the file, the line and the field.
 class Reader {
  public:
-  explicit Reader(fs::path file) : file_(std::move(file)) {}
+  explicit Reader(const fs::path& file) : file_(file) {}
 
-  Result<YAML::Node> named(const YAML::Node& root, const char* list, const std::string& name, const char* inner) const {
-    for (const YAML::Node& entry : root[list]) {
-      if (entry["name"] && entry["name"].as<std::string>() == name && entry[inner]) return entry[inner];
-    }
-    return fail(Code::kInvalid, "{}: {}: no entry named \"{}\"", file_.string(), list, name);
-  }
-
-  static std::string text(const YAML::Node& node, const char* field) {
-    return node[field] ? node[field].as<std::string>() : std::string();
-  }
-
-  std::string path(const YAML::Node& node, const char* field) const {
-    const std::string value = text(node, field);
-    return value.empty() ? value : (file_.parent_path() / value).string();
-  }
-
-  Result<std::string> decoded(const YAML::Node& node, const char* field) const {
-    const std::string value = text(node, field);
-    std::string out(value.size() / 4 * 3 + 3, '\0');
-    const int size =
-        EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                        reinterpret_cast<const unsigned char*>(value.data()), static_cast<int>(value.size()));
-    if (size < 0) return fail(Code::kInvalid, "{}: {}: not base64", file_.string(), field);
-    out.resize(static_cast<std::size_t>(size));
-    while (!out.empty() && out.back() == '\0') out.pop_back();  // padding decodes to zero bytes; PEM has none
-    return out;
-  }
-
-  Result<ClusterAccess> read() const {
-    const YAML::Node root = YAML::LoadFile(file_.string());
-    const std::string current = text(root, "current-context");
-    if (current.empty()) return fail(Code::kInvalid, "{}: current-context: required value", file_.string());
-    FL_LET(const YAML::Node context, named(root, "contexts", current, "context"));
-    FL_LET(const YAML::Node cluster, named(root, "clusters", text(context, "cluster"), "cluster"));
-    FL_LET(const YAML::Node user, named(root, "users", text(context, "user"), "user"));
-
+  Result<ClusterAccess> read(const Node& root) const {
+    if (root.kind != Node::Kind::kMap) return refuse(root, "", expected("a map", root));
+    FL_LET(const std::string current, text(root, "", "current-context"));
+    if (current.empty()) return refuse(root, "current-context", "required value");
+    FL_LET(const Node* context, named(root, "contexts", current, "context"));
+    FL_LET(const std::string cluster_name, text(*context, "contexts[].context.", "cluster"));
+    FL_LET(const std::string user_name, text(*context, "contexts[].context.", "user"));
+    FL_LET(const Node* cluster, named(root, "clusters", cluster_name, "cluster"));
+    FL_LET(const Node* user, named(root, "users", user_name, "user"));
     ClusterAccess access;
-    access.server = text(cluster, "server");
-    if (!access.server.starts_with("https://") && !access.server.starts_with("http://")) {
-      return fail(Code::kInvalid, "{}: server: \"{}\" is not an http(s) URL", file_.string(), access.server);
-    }
-    while (access.server.ends_with('/')) access.server.pop_back();
-    access.insecure = cluster["insecure-skip-tls-verify"] && cluster["insecure-skip-tls-verify"].as<bool>();
-    access.ca_file = path(cluster, "certificate-authority");
-    FL_LET(access.ca_data, decoded(cluster, "certificate-authority-data"));
-    for (const char* field : {"exec", "auth-provider", "username", "as"}) {
-      if (user[field]) return fail(Code::kInvalid, "{}: users[].user.{}: not supported", file_.string(), field);
-    }
-    access.token = text(user, "token");
-    access.token_file = path(user, "tokenFile");
-    access.client_cert_file = path(user, "client-certificate");
-    access.client_key_file = path(user, "client-key");
-    FL_LET(access.client_cert_data, decoded(user, "client-certificate-data"));
-    FL_LET(access.client_key_data, decoded(user, "client-key-data"));
+    FL_TRY(read_cluster(*cluster, access));
+    FL_TRY(read_user(*user, access));
     return access;
+  }
+  std::unexpected<Error> refuse(const FieldError& error) const {
+    return fail(Code::kInvalid, "{}", locate(file_.string(), error));
   }
 
  private:
-  fs::path file_;
+  std::unexpected<Error> refuse(const Node& at, const std::string& field, const std::string& reason) const {
+    return refuse(FieldError{field, reason, at.line});
+  }
+  static std::string expected(const char* what, const Node& got) {
+    return fmt::format("expected {}, got {}", what, yaml::kind_name(got));
+  }
+
+  // Field `name` of `node`, whose own path is `path`; "" where it is not there.
+  Result<std::string> text(const Node& node, const std::string& path, const char* name) const {
+    const Node* field = node.get(name);
+    if (field == nullptr || field->kind == Node::Kind::kNull) return std::string();
+    if (field->kind != Node::Kind::kScalar) return refuse(*field, path + name, expected("a string", *field));
+    return field->text;
+  }
+  Result<std::string> file_name(const Node& node, const std::string& path, const char* name) const {
+    FL_LET(const std::string value, text(node, path, name));
+    return value.empty() ? value : (file_.parent_path() / value).string();
+  }
+  Result<std::string> decoded(const Node& node, const std::string& path, const char* name) const {
+    FL_LET(const std::string value, text(node, path, name));
+    auto bytes = base64_decode(value);
+    if (!bytes) return refuse(*node.get(name), path + name, bytes.error().what);
+    return std::move(*bytes);
+  }
+
+  // What `list`'s entry of that name holds as `inner`.
+  Result<const Node*> named(const Node& root, const std::string& list, const std::string& name,
+                            const char* inner) const {
+    const Node* entries = root.get(list);
+    if (entries == nullptr) return refuse(root, list, "required value");
+    for (const Node& entry : entries->items) {
+      const Node* found = entry.get(inner);
+      if (entry.text_of("name") != name || found == nullptr) continue;
+      if (found->kind == Node::Kind::kMap) return found;
+      return refuse(*found, list + "[]." + inner, expected("a map", *found));
+    }
+    return refuse(*entries, list, fmt::format("no entry named \"{}\"", name));
+  }
+
+  Result<> read_cluster(const Node& cluster, ClusterAccess& access) const {
+    const std::string path = "clusters[].cluster.";
+    FL_LET(access.server, text(cluster, path, "server"));
+    if (!access.server.starts_with("https://") && !access.server.starts_with("http://")) {
+      return refuse(cluster, path + "server", fmt::format("\"{}\" is not an http(s) URL", access.server));
+    }
+    while (access.server.ends_with('/')) access.server.pop_back();
+    FL_LET(const std::string insecure, text(cluster, path, "insecure-skip-tls-verify"));
+    if (!insecure.empty() && !yaml::is_bool_word(insecure, &access.insecure)) {
+      return refuse(*cluster.get("insecure-skip-tls-verify"), path + "insecure-skip-tls-verify",
+                    fmt::format("\"{}\" is no truth value", insecure));
+    }
+    FL_LET(access.ca_file, file_name(cluster, path, "certificate-authority"));
+    FL_LET(access.ca_data, decoded(cluster, path, "certificate-authority-data"));
+    return {};
+  }
+
+  Result<> read_user(const Node& user, ClusterAccess& access) const {
+    const std::string path = "users[].user.";
+    for (const char* field : {"exec", "auth-provider", "username", "as"}) {
+      if (const Node* at = user.get(field)) return refuse(*at, path + field, "not supported");
+    }
+    FL_LET(access.token, text(user, path, "token"));
+    FL_LET(access.token_file, file_name(user, path, "tokenFile"));
+    FL_LET(access.client_cert_file, file_name(user, path, "client-certificate"));
+    FL_LET(access.client_key_file, file_name(user, path, "client-key"));
+    FL_LET(access.client_cert_data, decoded(user, path, "client-certificate-data"));
+    FL_LET(access.client_key_data, decoded(user, path, "client-key-data"));
+    return {};
+  }
+
+  const fs::path& file_;
 };
 
 Result<std::string> read_trimmed(const fs::path& file) {
-  std::ifstream in(file);
-  if (!in) return fail_errno(errno, "read " + file.string());
-  std::string text{std::istreambuf_iterator<char>(in), {}};
+  FL_LET(std::string text, read_file(file));
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0) text.pop_back();
   return text;
 }
@@ -94,14 +125,17 @@ Result<std::string> ClusterAccess::bearer_token() const {
   return read_trimmed(token_file);
 }
 
+Result<ClusterAccess> parse_kubeconfig(std::string_view text, const fs::path& file) {
+  const Reader reader(file);
+  const auto root = yaml::parse_one(text);
+  if (!root) return reader.refuse(root.error());
+  return reader.read(*root);
+}
+
 Result<ClusterAccess> read_kubeconfig(const fs::path& file) {
-  std::error_code missing;
-  if (!fs::exists(file, missing)) return fail_errno(ENOENT, "kubeconfig " + file.string());
-  try {
-    return Reader(file).read();
-  } catch (const YAML::Exception& error) {
-    return fail(Code::kInvalid, "{}:{}: {}", file.string(), error.mark.line + 1, error.msg);
-  }
+  auto text = read_file(file);
+  if (!text) return fail_with(std::move(text).error(), "kubeconfig");
+  return parse_kubeconfig(*text, file);
 }
 
 Result<ClusterAccess> in_cluster_access(const fs::path& folder) {

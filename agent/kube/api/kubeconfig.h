@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "agent/base/result.h"
 
@@ -22,8 +23,11 @@ struct ClusterAccess {
   Result<std::string> bearer_token() const;
 };
 
-// Reads the current context of a kubeconfig. Errors name file and field; what we cannot use is refused, not ignored.
+// Reads the current context of a kubeconfig. Errors name file, line and field; what we cannot use is refused, not
+// ignored. kNotFound: there is no such file.
 Result<ClusterAccess> read_kubeconfig(const std::filesystem::path& file);
+// The same of its text; `file` is what errors name, and where its relative paths start.
+Result<ClusterAccess> parse_kubeconfig(std::string_view text, const std::filesystem::path& file);
 
 // The service account's credentials that every pod gets, from KUBERNETES_SERVICE_HOST and _PORT and `folder`.
 Result<ClusterAccess> in_cluster_access(

@@ -43,10 +43,17 @@ TEST(Kubeconfig, ATokenFileIsReadAtEachUse) {
 TEST(Kubeconfig, ErrorsNameFileAndField) {
   for (const auto& [text, want] : std::vector<std::pair<std::string, std::string>>{
            {"kind: Config\n", "current-context"},
-           {"current-context: x\n", "contexts: no entry named \"x\""},
-           {config("{exec: {command: x}}"), "users[].user.exec"},
-           {config("{client-key-data: '!!'}"), "client-key-data"},
-           {"a: [\n", "kubeconfig_test.yaml:"},
+           {"current-context: x\n", "yaml:1: contexts: required value"},
+           {"current-context: x\ncontexts: []\n", "yaml:2: contexts: no entry named \"x\""},
+           {config("{exec: {command: x}}"), "yaml:4: users[].user.exec: not supported"},
+           {config("{client-key-data: '!!'}"), "yaml:4: users[].user.client-key-data: not base64"},
+           {config("{token: [a]}"), "yaml:4: users[].user.token: expected a string, got a list"},
+           {config("five"), "yaml:4: users[].user: expected a map, got a string"},
+           {"a: [\n", "kubeconfig_test.yaml:2: "},
+           {"a: &a [*a]\n", "yaml:1: an alias stands inside its own anchor"},
+           {"[]", "yaml:1: expected a map, got a list"},
+           {"", "expected one document"},
+           {std::string("\xff\xfe\0", 3), "yaml:1: not UTF-8"},
        }) {
     const auto access = read_kubeconfig(write(text));
     ASSERT_FALSE(access) << text;
