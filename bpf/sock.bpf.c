@@ -45,15 +45,40 @@ static __always_inline int refuse(int error)
 	return REFUSE;
 }
 
-/* Remembers the connection's translation: 0 or -ENOMEM. */
-static __always_inline int remember_connected(struct bpf_sock *sk, const struct translation *to)
+static __always_inline void count_closed(struct translation *peer)
+{
+	if (peer->state != TRANSLATION_COUNTED)
+		return;
+	peer->state = TRANSLATION_READY;
+	connection_closed(peer->backend_index, peer->generation, is_mapped_v4(&peer->backend.address));
+}
+
+/*
+ * Remembers the connection's translation, in place of an earlier connect's: 0 or -ENOMEM. The hooks of one socket run
+ * one after another, under its lock.
+ */
+static __always_inline int remember_connected(struct bpf_sock *sk, const struct translation *to, bool is_v4)
 {
 	struct translation *peer = bpf_sk_storage_get(&sk_peer, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!peer)
 		return -ENOMEM;
+	count_closed(peer);
 	*peer = *to;
+	peer->state = TRANSLATION_COUNTED;
+	connection_opened(to->backend_index, to->generation, is_v4);
 	return 0;
+}
+
+/* Forgets an earlier connect of the same socket. */
+static __always_inline void forget_connected(struct bpf_sock *sk)
+{
+	struct translation *peer = bpf_sk_storage_get(&sk_peer, sk, 0, 0);
+
+	if (!peer)
+		return;
+	count_closed(peer);
+	bpf_sk_storage_delete(&sk_peer, sk);
 }
 
 /* Translates `peer` for a connection: 1 translated, 0 not a service, -errno. */
@@ -69,12 +94,12 @@ static __always_inline int connect_peer(struct bpf_sock_addr *ctx, struct socket
 		return 0;
 	to.service_index = service_at(peer, ctx->protocol, is_v4);
 	if (!to.service_index) {
-		bpf_sk_storage_delete(&sk_peer, sk); /* an earlier connect of the same socket */
+		forget_connected(sk);
 		return 0;
 	}
-	result = choose_backend(client, is_v4, &to);
+	result = choose_for_flow(client, bpf_get_socket_cookie(ctx), is_v4, &to);
 	if (!result)
-		result = remember_connected(sk, &to);
+		result = remember_connected(sk, &to, is_v4);
 	if (result)
 		return result;
 	*peer = to.backend;
@@ -115,7 +140,7 @@ static __always_inline int send_peer(struct bpf_sock_addr *ctx, struct socket_pe
 		*peer = walk.result.backend;
 		return 1;
 	}
-	result = choose_backend(client, is_v4, &to);
+	result = choose_for_flow(client, walk.cookie, is_v4, &to);
 	if (!result && !fill_slot(state, &to))
 		result = spill(state, &walk, &to);
 	if (result)
@@ -206,9 +231,12 @@ int sock_peer6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int sock_release(struct bpf_sock *sk)
 {
+	struct translation *peer = bpf_sk_storage_get(&sk_peer, sk, 0, 0);
 	const struct socket_slots *state = bpf_sk_storage_get(&sk_udp, sk, 0, 0);
 	__u64 cookie = bpf_get_socket_cookie(sk);
 
+	if (peer)
+		count_closed(peer);
 	if (state && state->spilled)
 		bpf_loop(SOCKET_SPILL, free_step, &cookie, 0);
 	return PASS;

@@ -13,6 +13,7 @@
 #include "agent/base/ip.h"
 #include "agent/base/log.h"
 #include "agent/base/result.h"
+#include "agent/config/conntrack_settings.h"
 #include "agent/config/host_facts.h"
 
 namespace fairlead::config {
@@ -46,6 +47,7 @@ struct AgentConfiguration {
   log::Format log_format = log::Format::kText;
   std::chrono::milliseconds drain_delay{100};          // from "terminating in the maps" to SIGTERM
   std::chrono::milliseconds shutdown_timeout{10'000};  // for the agent's own orderly stop
+  ConntrackSettings conntrack;
 
   AgentConfiguration();
   std::string socket_path() const { return run_dir + "/agent.sock"; }

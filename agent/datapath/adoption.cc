@@ -5,34 +5,56 @@
 #include <numeric>
 #include <utility>
 
+#include "agent/datapath/arrangement.h"
+
 namespace fairlead::datapath {
 namespace {
 
+// Whether `run` is what `live` makes of its backends.
+bool is_arranged(std::span<const run_slot> run, const LiveService& live) {
+  const std::vector<std::uint32_t> order = arrange(live.entry.balancing, live.entry.backends, live.entry.weights);
+  return std::ranges::equal(run, order, {}, &run_slot::backend,
+                            [&](std::uint32_t position) { return live.elements.backends[position]; });
+}
+
 // Fills in backends, run and tag of the service at `index`; false where the arrays contradict themselves.
-bool read_service(const ServiceMaps& maps, std::uint32_t index, Family family, Adopted& out, LiveService& live) {
+bool read_service(ServiceMaps& maps, std::uint32_t index, Family family, Adopted& out, LiveService& live) {
   const ServiceRecord record = maps.service(index);
   if (record.tag == 0) return false;
   live.tag = record.tag;
   const std::uint64_t end = std::uint64_t{record.base} + record.count;
-  if (end > maps.run_capacity()) return false;
-  std::vector<std::pair<Backend, std::uint32_t>> backends;
+  if (end > maps.run_capacity() || record.balancing > Balancing::kMaglev) return false;
+  std::vector<std::uint32_t> ids;
   for (const run_slot& slot : maps.run(record.base, record.count)) {
     if (slot.tag != record.tag || slot.backend == 0 || slot.backend >= maps.backend_capacity()) return false;
-    const BackendRecord backend = maps.backend(family, slot.backend);
+    ids.push_back(slot.backend);
+  }
+  std::ranges::sort(ids);
+  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  std::vector<std::pair<Backend, std::uint32_t>> backends;
+  for (const std::uint32_t id : ids) {
+    const BackendRecord backend = maps.backend(family, id);
     if (!backend.valid || backend.service != index) return false;
-    backends.emplace_back(backend.backend, slot.backend);
+    backends.emplace_back(backend.backend, id);
   }
   std::ranges::sort(backends);
-  const auto same = [](const auto& a, const auto& b) { return a.first == b.first || a.second == b.second; };
-  if (std::ranges::adjacent_find(backends, same) != backends.end()) return false;
-  if (!out.runs.reserve(record.base, record.count)) return false;
-  live.entry.affinity_timeout_s = record.affinity_timeout_s;
-  live.elements.base = record.base;
-  live.elements.count = record.count;
+  if (std::ranges::adjacent_find(backends, {}, &std::pair<Backend, std::uint32_t>::first) != backends.end())
+    return false;
+  LiveService read = live;
+  read.entry.affinity_timeout_s = record.affinity_timeout_s;
+  read.entry.balancing = record.balancing;
+  read.elements.base = record.base;
+  read.elements.count = record.count;
   for (const auto& [backend, id] : backends) {
-    live.entry.backends.push_back(backend);
-    live.elements.backends.push_back(id);
+    if (maps.use(family, id).generation != maps.backend(family, id).generation) maps.start_use(family, id, 1);
+    read.entry.backends.push_back(backend);
+    read.entry.weights.push_back(std::clamp(maps.use(family, id).weight, 1U, kMaxWeight));
+    read.elements.backends.push_back(id);
   }
+  drop_equal_weights(read.entry);
+  if (!is_arranged(maps.run(record.base, record.count), read)) return false;
+  if (!out.runs.reserve(record.base, record.count)) return false;
+  live = std::move(read);
   return true;
 }
 
@@ -90,18 +112,13 @@ Result<Adopted> adopt(ServiceMaps& maps) {
 
 bool arrays_match(const ServiceMaps& maps, const LiveService& live) {
   const Elements& held = live.elements;
-  const ServiceRecord wanted{held.base, held.count, live.tag, live.entry.affinity_timeout_s};
+  const ServiceRecord wanted{held.base, held.count, live.tag, live.entry.affinity_timeout_s, live.entry.balancing};
   if (maps.service(held.service) != wanted) return false;
-  std::vector<std::uint32_t> ids;
-  for (const run_slot& slot : maps.run(held.base, held.count)) {
-    if (slot.tag != live.tag) return false;
-    ids.push_back(slot.backend);
-  }
-  std::vector<std::uint32_t> expected = held.backends;
-  std::ranges::sort(ids);
-  std::ranges::sort(expected);
-  if (ids != expected) return false;
+  const std::span<const run_slot> run = maps.run(held.base, held.count);
+  if (!std::ranges::all_of(run, [&](const run_slot& slot) { return slot.tag == live.tag; })) return false;
+  if (!is_arranged(run, live)) return false;
   for (std::size_t i = 0; i < held.backends.size(); ++i) {
+    if (maps.use(held.family, held.backends[i]).weight != weight_of(live.entry, i)) return false;
     const BackendRecord record = maps.backend(held.family, held.backends[i]);
     if (!record.valid || record.service != held.service || record.backend != live.entry.backends[i]) return false;
   }

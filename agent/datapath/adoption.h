@@ -2,7 +2,9 @@
 // What an earlier agent left in the Service maps, read back as values.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <vector>
@@ -29,6 +31,16 @@ struct Adopted {
   RunAllocator runs;
   std::uint32_t next_tag = 1;
 };
+
+// What backend `i` of `entry` weighs; and weights that say nothing, taken out.
+inline std::uint32_t weight_of(const ServiceEntry& entry, std::size_t i) {
+  return entry.weights.empty() ? 1 : entry.weights[i];
+}
+inline void drop_equal_weights(ServiceEntry& entry) {
+  if (std::ranges::adjacent_find(entry.weights, std::ranges::not_equal_to()) == entry.weights.end()) {
+    entry.weights.clear();
+  }
+}
 
 // Reads the maps whole: services that have frontends, their runs and backends. Elements that no such service holds
 // (a crash in the middle of a change) are retired in the maps and count as free.

@@ -7,18 +7,32 @@
 #include <utility>
 
 #include "agent/base/log.h"
+#include "agent/datapath/arrangement.h"
 
 namespace fairlead::datapath {
 namespace {
 
-// `entry` with its lists sorted and free of duplicates; kInvalid where it mixes families or protocols.
+// `entry` with its lists sorted and free of duplicates, and without weights that say nothing; kInvalid where it mixes
+// families or protocols, or where a weight is none.
 Result<ServiceEntry> normalized(const std::string& name, const ServiceEntry& entry) {
   ServiceEntry out = entry;
   std::ranges::sort(out.frontends);
   out.frontends.erase(std::ranges::unique(out.frontends).begin(), out.frontends.end());
-  std::ranges::sort(out.backends);
-  out.backends.erase(std::ranges::unique(out.backends).begin(), out.backends.end());
   if (out.frontends.empty()) return fail(Code::kInvalid, "service {}: it has no frontend", name);
+  if (!entry.weights.empty() && entry.weights.size() != entry.backends.size()) {
+    return fail(Code::kInvalid, "service {}: {} weights for {} backends", name, entry.weights.size(),
+                entry.backends.size());
+  }
+  std::map<Backend, std::uint32_t> weights;
+  for (std::size_t i = 0; i < entry.backends.size(); ++i) weights.emplace(entry.backends[i], weight_of(entry, i));
+  out.backends.clear();
+  out.weights.clear();
+  for (const auto& [backend, weight] : weights) {
+    if (weight < 1 || weight > kMaxWeight) return fail(Code::kInvalid, "service {}: weight {}", name, weight);
+    out.backends.push_back(backend);
+    out.weights.push_back(weight);
+  }
+  drop_equal_weights(out);
   const Frontend& first = out.frontends.front();
   const Family family = first.address.family();
   if (!std::ranges::all_of(
@@ -115,10 +129,13 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
       old.backends.push_back(held.backends[i]);
     }
   }
-  const bool same_set = !live.suspect && entry.backends == live.entry.backends;
-  const auto count = static_cast<std::uint32_t>(ids.size());
+  const bool same_run = !live.suspect && entry.backends == live.entry.backends &&
+                        entry.balancing == live.entry.balancing && entry.weights == live.entry.weights;
+  const std::vector<std::uint32_t> order =
+      same_run ? std::vector<std::uint32_t>{} : arrange(entry.balancing, entry.backends, entry.weights);
+  const auto count = static_cast<std::uint32_t>(order.size());
   const auto fresh = static_cast<std::size_t>(std::ranges::count(ids, 0U));
-  FL_LET(const Elements taken, ids_.take(false, held.family, fresh, same_set ? 0 : count));
+  FL_LET(const Elements taken, ids_.take(false, held.family, fresh, count));
 
   const auto publish = [&] {
     if (live.tag == 0 || (live.suspect && maps_.service(index).tag != live.tag)) {
@@ -127,16 +144,21 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
     }
     auto next = taken.backends.begin();
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      if (ids[i] != 0) continue;
-      ids[i] = *next++;
-      maps_.write_backend(ids[i], entry.backends[i], index);
+      if (ids[i] != 0) {
+        maps_.set_weight(held.family, ids[i], weight_of(entry, i));
+      } else {
+        ids[i] = *next++;
+        maps_.write_backend(ids[i], entry.backends[i], index, weight_of(entry, i));
+      }
     }
-    if (!same_set) {
-      maps_.write_run(taken.base, ids, live.tag);
+    if (!same_run) {
+      std::vector<std::uint32_t> run(order.size());
+      std::ranges::transform(order, run.begin(), [&](std::uint32_t position) { return ids[position]; });
+      maps_.write_run(taken.base, run, live.tag);
       held.base = taken.base;
       held.count = count;
     }
-    maps_.publish(index, held.base, held.count, entry.affinity_timeout_s);
+    maps_.publish(index, held.base, held.count, entry.affinity_timeout_s, entry.balancing);
     for (const std::uint32_t id : old.backends) maps_.retire_backend(held.family, id);
     held.backends = ids;
   };
@@ -159,7 +181,7 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
   const std::vector<Frontend> gone = missing_in(live.entry.frontends, entry.frontends);
   live.entry = entry;
   live.suspect = false;
-  if (same_set) old.count = 0;
+  if (same_run) old.count = 0;
   ids_.retire(std::move(old));
   return erase_frontends(gone, index);
 }
@@ -242,6 +264,19 @@ std::vector<MapUsage> BpfLoadBalancer::usage() const {
           {"runs", slots, maps_.run_capacity()},
           {"backends4", backends[0], maps_.backend_capacity() - 1},
           {"backends6", backends[1], maps_.backend_capacity() - 1}};
+}
+
+ServiceUse BpfLoadBalancer::use(const std::string& name) const {
+  ServiceUse out;
+  const auto known = names_.find(name);
+  if (known == names_.end()) return out;
+  const LiveService& live = services_.at(known->second);
+  out.hits = maps_.service_hits(known->second);
+  for (std::size_t i = 0; i < live.entry.backends.size(); ++i) {
+    const backend_use& use = maps_.use(live.elements.family, live.elements.backends[i]);
+    out.backends.push_back({live.entry.backends[i], use.hits, use.open});
+  }
+  return out;
 }
 
 Result<std::set<std::string>> BpfLoadBalancer::audit() {

@@ -29,6 +29,7 @@ class BpfLoadBalancer final : public LoadBalancer {
   Result<> remove(const std::string& name) override;
   Result<> remove_unclaimed() override;
   std::vector<MapUsage> usage() const override;
+  ServiceUse use(const std::string& name) const override;
   Result<std::set<std::string>> audit() override;
 
  private:

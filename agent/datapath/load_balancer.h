@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/balancing.h"
 #include "agent/base/ip.h"
 #include "agent/base/result.h"
 
@@ -33,7 +34,21 @@ struct ServiceEntry {
   std::vector<Frontend> frontends;       // same family and protocol
   std::vector<Backend> backends;         // same family; sorted, no duplicates
   std::uint32_t affinity_timeout_s = 0;  // 0: none; else ClientIP affinity
+  Balancing balancing = Balancing::kRandom;
+  std::vector<std::uint32_t> weights = {};  // one a backend, 1 … kMaxWeight; empty: all alike
   bool operator==(const ServiceEntry&) const = default;
+};
+
+// How much an entry is used, since its backends have been in the maps.
+struct ServiceUse {
+  struct OfBackend {
+    Backend backend;
+    std::uint64_t hits = 0;  // connections that chose it
+    std::uint32_t open = 0;  // connections to it now, as far as their end is seen
+    bool operator==(const OfBackend&) const = default;
+  };
+  std::uint64_t hits = 0;  // of the entry, gone backends included
+  std::vector<OfBackend> backends;
 };
 
 // Fill of one map, for status and metrics.
@@ -58,6 +73,8 @@ class LoadBalancer {
   // complete.
   virtual Result<> remove_unclaimed() = 0;
   virtual std::vector<MapUsage> usage() const = 0;
+  // What the programs counted for `name`; zeros where there is no such entry.
+  virtual ServiceUse use(const std::string& name) const = 0;
   // Compares the maps with what was applied; the names that differ (someone else wrote the maps).
   virtual Result<std::set<std::string>> audit() = 0;
 };

@@ -8,6 +8,14 @@
 namespace fairlead::datapath {
 namespace {
 
+template <Balancing balancing, service_algorithm algorithm>
+constexpr bool kSame = static_cast<std::uint32_t>(balancing) == algorithm;
+static_assert(kSame<Balancing::kRandom, ALGORITHM_RANDOM> && kSame<Balancing::kRoundRobin, ALGORITHM_ROUND_ROBIN> &&
+              kSame<Balancing::kLeastConnections, ALGORITHM_LEAST_CONNECTIONS> &&
+              kSame<Balancing::kSourceHash, ALGORITHM_SOURCE_HASH> &&
+              kSame<Balancing::kDestinationHash, ALGORITHM_DESTINATION_HASH> &&
+              kSame<Balancing::kMaglev, ALGORITHM_MAGLEV>);
+
 frontend_v4 key_v4(const Frontend& f) {
   return {f.address.v4_be(), htons(f.port), static_cast<std::uint8_t>(f.protocol), SCOPE_CLUSTER};
 }
@@ -35,10 +43,19 @@ BackendRecord from_record(const Record& record) {
           .generation = record.generation};
 }
 
+void write_use(backend_use& use, std::uint32_t generation, std::uint32_t weight) {
+  store(use.open, 0);
+  store(use.hits, 0);
+  store(use.weight, weight);
+  store(use.generation, generation);
+}
+
 // The state goes last on the way in, and first on the way out: a valid element is whole.
 template <class Record>
-void write_record(Record& record, decltype(Record::address) address, const Backend& backend, std::uint32_t service) {
+void write_record(Record& record, decltype(Record::address) address, const Backend& backend, std::uint32_t service,
+                  backend_use& use, std::uint32_t weight) {
   store(record.state, BACKEND_GONE);
+  write_use(use, record.generation + 1, weight);
   record.address = address;
   record.port = htons(backend.port);
   record.service = service;
@@ -61,8 +78,10 @@ Result<ServiceMaps> ServiceMaps::open(const SockPrograms& programs) {
   FL_LET(auto runs, open_array<run_slot>(programs, "runs"));
   FL_LET(auto backends4, open_array<backend_v4>(programs, "backends4"));
   FL_LET(auto backends6, open_array<backend_v6>(programs, "backends6"));
+  FL_LET(auto use4, open_array<backend_use>(programs, "use4"));
+  FL_LET(auto use6, open_array<backend_use>(programs, "use6"));
   return ServiceMaps(std::move(svc4), std::move(svc6), std::move(services), std::move(runs), std::move(backends4),
-                     std::move(backends6));
+                     std::move(backends6), std::move(use4), std::move(use6));
 }
 
 Result<> ServiceMaps::put_frontend(const Frontend& frontend, std::uint32_t service) {
@@ -88,20 +107,25 @@ Result<> ServiceMaps::for_each_frontend(const std::function<void(const Frontend&
 
 ServiceRecord ServiceMaps::service(std::uint32_t index) const {
   const ::service& element = services_[index];
-  return {element.base, element.count, element.tag, element.affinity_timeout_s};
+  return {element.base, element.count, element.tag, element.affinity_timeout_s,
+          static_cast<Balancing>(element.flags & SERVICE_ALGORITHM)};
 }
 
 void ServiceMaps::start_service(std::uint32_t index, std::uint32_t tag) {
   ::service& element = services_[index];
   store(element.run, 0);
   store(element.affinity_timeout_s, 0);
+  store(element.hits, 0);
+  store(element.turn, tag);  // so that round robin begins elsewhere on every node, as a rule
   store(element.tag, tag);
 }
 
 void ServiceMaps::publish(std::uint32_t index, std::uint32_t base, std::uint32_t count,
-                          std::uint32_t affinity_timeout_s) {
+                          std::uint32_t affinity_timeout_s, Balancing balancing) {
   ::service& element = services_[index];
   store(element.affinity_timeout_s, affinity_timeout_s);
+  // Not one store with the run: whatever the algorithm, each place of a run leads to a backend.
+  store(element.flags, (element.flags & ~std::uint32_t{SERVICE_ALGORITHM}) | static_cast<std::uint32_t>(balancing));
   store(element.run, static_cast<std::uint64_t>(count) << 32 | base);
 }
 
@@ -123,12 +147,16 @@ BackendRecord ServiceMaps::backend(Family family, std::uint32_t id) const {
   return family == Family::kV4 ? from_record(backends4_[id]) : from_record(backends6_[id]);
 }
 
-void ServiceMaps::write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service) {
+void ServiceMaps::write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service, std::uint32_t weight) {
   if (backend.address.is_v4()) {
-    write_record(backends4_[id], backend.address.v4_be(), backend, service);
+    write_record(backends4_[id], backend.address.v4_be(), backend, service, use4_[id], weight);
   } else {
-    write_record(backends6_[id], to_abi_v6(backend.address), backend, service);
+    write_record(backends6_[id], to_abi_v6(backend.address), backend, service, use6_[id], weight);
   }
+}
+
+void ServiceMaps::start_use(Family family, std::uint32_t id, std::uint32_t weight) {
+  write_use(uses(family)[id], backend(family, id).generation, weight);
 }
 
 void ServiceMaps::retire_backend(Family family, std::uint32_t id) {

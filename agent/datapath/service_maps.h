@@ -31,6 +31,7 @@ struct ServiceRecord {
   std::uint32_t count = 0;
   std::uint32_t tag = 0;
   std::uint32_t affinity_timeout_s = 0;
+  Balancing balancing = Balancing::kRandom;
   bool operator==(const ServiceRecord&) const = default;
 };
 
@@ -50,17 +51,25 @@ class ServiceMaps {
   // Gives a free element a tag; its set is empty until it is published.
   void start_service(std::uint32_t index, std::uint32_t tag);
   // The one store by which every later connection sees the run that was written.
-  void publish(std::uint32_t index, std::uint32_t base, std::uint32_t count, std::uint32_t affinity_timeout_s);
+  void publish(std::uint32_t index, std::uint32_t base, std::uint32_t count, std::uint32_t affinity_timeout_s,
+               Balancing balancing);
   void free_service(std::uint32_t index);
 
   void write_run(std::uint32_t base, std::span<const std::uint32_t> backends, std::uint32_t tag);
   std::span<const run_slot> run(std::uint32_t base, std::uint32_t count) const { return {&runs_[base], count}; }
 
   BackendRecord backend(Family family, std::uint32_t id) const;
-  // Writes a free element as a new generation of it, valid for `service`.
-  void write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service);
+  // Writes a free element as a new generation of it, valid for `service`, with nothing counted.
+  void write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service, std::uint32_t weight);
   // From here on nothing remembered of it is believed; who reads a run still finds the address.
   void retire_backend(Family family, std::uint32_t id);
+
+  // What is counted of a backend. Of another generation than the backend's: an agent without counters wrote that.
+  const backend_use& use(Family family, std::uint32_t id) const { return uses(family)[id]; }
+  void set_weight(Family family, std::uint32_t id, std::uint32_t weight) { store(uses(family)[id].weight, weight); }
+  // Begins to count for the backend as it stands.
+  void start_use(Family family, std::uint32_t id, std::uint32_t weight);
+  std::uint64_t service_hits(std::uint32_t index) const { return services_[index].hits; }
 
   std::uint32_t frontend_capacity() const { return svc4_.capacity(); }
   std::uint32_t service_capacity() const { return services_.size(); }
@@ -69,13 +78,18 @@ class ServiceMaps {
 
  private:
   ServiceMaps(Map<frontend_v4, frontend> svc4, Map<frontend_v6, frontend> svc6, MappedArray<::service> services,
-              MappedArray<run_slot> runs, MappedArray<backend_v4> backends4, MappedArray<backend_v6> backends6)
+              MappedArray<run_slot> runs, MappedArray<backend_v4> backends4, MappedArray<backend_v6> backends6,
+              MappedArray<backend_use> use4, MappedArray<backend_use> use6)
       : svc4_(std::move(svc4)),
         svc6_(std::move(svc6)),
         services_(std::move(services)),
         runs_(std::move(runs)),
         backends4_(std::move(backends4)),
-        backends6_(std::move(backends6)) {}
+        backends6_(std::move(backends6)),
+        use4_(std::move(use4)),
+        use6_(std::move(use6)) {}
+  MappedArray<backend_use>& uses(Family family) { return family == Family::kV4 ? use4_ : use6_; }
+  const MappedArray<backend_use>& uses(Family family) const { return family == Family::kV4 ? use4_ : use6_; }
 
   Map<frontend_v4, frontend> svc4_;
   Map<frontend_v6, frontend> svc6_;
@@ -83,6 +97,8 @@ class ServiceMaps {
   MappedArray<run_slot> runs_;
   MappedArray<backend_v4> backends4_;
   MappedArray<backend_v6> backends6_;
+  MappedArray<backend_use> use4_;
+  MappedArray<backend_use> use6_;
 };
 
 }  // namespace fairlead::datapath

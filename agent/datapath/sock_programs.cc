@@ -42,6 +42,8 @@ Result<std::unique_ptr<SockPrograms>> SockPrograms::load(const BpfRoot& root, co
            {maps.runs, capacities.run_slots},
            {maps.backends4, capacities.backends},
            {maps.backends6, capacities.backends},
+           {maps.use4, capacities.backends},
+           {maps.use6, capacities.backends},
            {maps.affinity4, capacities.affinities},
            {maps.affinity6, capacities.affinities},
            {maps.sk_clients, capacities.clients},

@@ -42,11 +42,26 @@ struct service {
 		};
 		__u64 run; /* both, for the one load and the one store */
 	};
-	__u32 tag; /* of this use of the index; 0: free */
-	__u32 flags;
+	__u32 tag;                /* of this use of the index; 0: free */
+	__u32 flags;              /* SERVICE_ALGORITHM */
 	__u32 affinity_timeout_s; /* ClientIP affinity; 0: none */
-	__u32 reserved[3];
+	__u32 turn;               /* of round robin; counted by BPF */
+	__u64 hits;               /* connections that got a backend; counted by BPF */
 };
+
+/*
+ * How a connection chooses in a run. The hashes choose in a Maglev table, where most clients keep their backend when
+ * the set changes; in a run for random and round robin a backend stands as often as it weighs.
+ */
+enum service_algorithm {
+	ALGORITHM_RANDOM = 0,
+	ALGORITHM_ROUND_ROBIN = 1,
+	ALGORITHM_LEAST_CONNECTIONS = 2,
+	ALGORITHM_SOURCE_HASH = 3,      /* of the client's address */
+	ALGORITHM_DESTINATION_HASH = 4, /* of the service's address and port */
+	ALGORITHM_MAGLEV = 5,           /* of both, and the flow */
+};
+#define SERVICE_ALGORITHM 0xff /* mask of service.flags: enum service_algorithm */
 
 /* Element of array `runs`. */
 struct run_slot {
@@ -78,6 +93,18 @@ struct backend_v6 {
 	__u32 service;
 	__u32 generation;
 	__u32 reserved;
+};
+
+/*
+ * Elements of arrays use4 and use6, beside the backend's of the same index: how much it is used. Not per CPU: written
+ * once a connection, and an array of a quarter million elements for each CPU costs more than that.
+ */
+struct backend_use {
+	__u32 open;       /* connections that were noted as opened and not yet as closed */
+	__u32 generation; /* the backend's; what is of another is not counted */
+	__u32 weight;     /* for least connections; 1 and more */
+	__u32 reserved;
+	__u64 hits; /* connections that chose it */
 };
 
 /* LRU hashes affinity4 and affinity6: which backend a client keeps. */
@@ -125,6 +152,7 @@ enum translation_state {
 	TRANSLATION_NONE = 0,
 	TRANSLATION_FILLING = 1, /* by another thread of the socket's owner */
 	TRANSLATION_READY = 2,   /* never changes again, while the socket lives */
+	TRANSLATION_COUNTED = 3, /* of a connected socket: counted in its backend's `open` */
 };
 
 /* Socket storage sk_udp: the peers of an unconnected UDP socket. More than fit are in hash sk_spill. */
@@ -169,6 +197,7 @@ FL_ABI_ASSERT(sizeof(struct service) == 32, "layout of struct service is shared 
 FL_ABI_ASSERT(sizeof(struct run_slot) == 8, "layout of struct run_slot is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct backend_v4) == 16, "layout of struct backend_v4 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct backend_v6) == 32, "layout of struct backend_v6 is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct backend_use) == 24, "layout of struct backend_use is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct affinity) == 16, "layout of struct affinity is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct socket_client) == 24, "layout of struct socket_client is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct translation) == 56, "layout of struct translation is shared and pinned");

@@ -61,6 +61,22 @@ struct {
 } backends6 SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct backend_use);
+} use4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct backend_use);
+} use6 SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct affinity_v4);
@@ -169,31 +185,157 @@ static __always_inline bool is_valid(struct chosen chosen, __u32 service, bool i
 	       READ_ONCE(backend->generation) == chosen.generation && backend->service == service;
 }
 
-/* A random backend of the run that is published now: 0, -ECONNREFUSED, or -EAGAIN where the run was given away. */
-static __always_inline int pick_from_run(const struct service *service, __u32 *backend)
+static __always_inline struct backend_use *use_of(__u32 backend, bool is_v4)
+{
+	return is_v4 ? bpf_map_lookup_elem(&use4, &backend) : bpf_map_lookup_elem(&use6, &backend);
+}
+
+/*
+ * Notes a connection to a backend as opened, and as closed: each opened one is closed once, by who remembers it. What
+ * is of an earlier use of the element is not counted, so a late close takes nothing from another backend.
+ */
+static __always_inline void connection_opened(__u32 backend, __u32 generation, bool is_v4)
+{
+	struct backend_use *use = use_of(backend, is_v4);
+
+	if (use && READ_ONCE(use->generation) == generation)
+		__sync_fetch_and_add(&use->open, 1);
+}
+
+static __always_inline void connection_closed(__u32 backend, __u32 generation, bool is_v4)
+{
+	struct backend_use *use = use_of(backend, is_v4);
+
+	if (use && READ_ONCE(use->generation) == generation)
+		__sync_fetch_and_add(&use->open, -1);
+}
+
+static __always_inline __u32 hash_word(__u32 hash, __u32 word)
+{
+	hash = (hash ^ word) * 0x9e3779b1;
+	return hash ^ hash >> 15;
+}
+
+static __always_inline __u32 hash_address(__u32 hash, const struct ipv6_address *address)
+{
+	hash = hash_word(hash, address->words[0]);
+	hash = hash_word(hash, address->words[1]);
+	hash = hash_word(hash, address->words[2]);
+	return hash_word(hash, address->words[3]);
+}
+
+/* Ends a hash; the same on every node, where the words are. */
+static __always_inline __u32 hash_end(__u32 hash)
+{
+	hash = (hash ^ hash >> 16) * 0x85ebca6b;
+	hash = (hash ^ hash >> 13) * 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}
+
+/* Who asks, and by which of its flows: a source port at packet hooks, the socket's cookie where there is none yet. */
+struct chooser {
+	const struct socket_client *client;
+	__u32 flow;
+	bool is_v4;
+};
+
+static __always_inline __u32 hash_choice(const struct chooser *by, __u32 algorithm, const struct socket_peer *service)
+{
+	__u32 hash = 0;
+
+	if (algorithm != ALGORITHM_DESTINATION_HASH)
+		hash = by->is_v4 ? hash_word(hash, by->client->v4) : hash_address(hash, &by->client->v6);
+	if (algorithm != ALGORITHM_SOURCE_HASH)
+		hash = hash_word(hash_address(hash, &service->address), service->port);
+	if (algorithm == ALGORITHM_MAGLEV)
+		hash = hash_word(hash, by->flow);
+	return hash_end(hash);
+}
+
+/* One look at a run for the backend with the fewest open connections by weight. */
+struct least_walk {
+	__u32 base, count;
+	__u32 start; /* of the window, below `count` */
+	__u32 tag;   /* the service's */
+	__u32 is_v4;
+	__u32 backend; /* the best so far; 0: the run was given away */
+	__u32 weight;
+	__u32 open;
+};
+
+/* So many backends are compared, from a random one on: larger runs are sampled. */
+#define LEAST_WINDOW 32
+
+static long least_step(__u32 i, struct least_walk *walk)
+{
+	const __u32 at = walk->base + (walk->start + i) % walk->count;
+	const struct run_slot *slot = bpf_map_lookup_elem(&runs, &at);
+	const struct backend_use *use;
+	__u32 backend, open, weight;
+
+	if (!slot)
+		return 1;
+	backend = READ_ONCE(slot->backend);
+	use = use_of(backend, walk->is_v4);
+	if (!use || READ_ONCE(slot->tag) != walk->tag) {
+		walk->backend = 0;
+		return 1;
+	}
+	open = READ_ONCE(use->open);
+	weight = READ_ONCE(use->weight);
+	/* As full as the best would be with one more; compared crosswise. */
+	if (walk->backend && ((__u64)open + 1) * walk->weight >= ((__u64)walk->open + 1) * weight)
+		return 0;
+	walk->backend = backend;
+	walk->open = open;
+	walk->weight = weight;
+	return 0;
+}
+
+static __always_inline int pick_least(__u32 base, __u32 count, __u32 tag, bool is_v4, __u32 *backend)
+{
+	struct least_walk walk = { .base = base, .count = count, .tag = tag, .is_v4 = is_v4 };
+
+	walk.start = bpf_get_prandom_u32() % count;
+	bpf_loop(count < LEAST_WINDOW ? count : LEAST_WINDOW, least_step, &walk, 0);
+	*backend = walk.backend;
+	return walk.backend ? 0 : -EAGAIN;
+}
+
+/* A backend of the run that is published now: 0, -ECONNREFUSED, or -EAGAIN where the run was given away. */
+static __always_inline int pick_from_run(struct service *service, const struct chooser *by, struct translation *to)
 {
 	const __u64 run = READ_ONCE(service->run);
 	const __u32 base = run, count = run >> 32;
+	const __u32 algorithm = READ_ONCE(service->flags) & SERVICE_ALGORITHM;
 	const struct run_slot *slot;
 	__u32 at;
 
 	if (count == 0)
 		return -ECONNREFUSED;
-	at = base + bpf_get_prandom_u32() % count;
+	if (algorithm == ALGORITHM_LEAST_CONNECTIONS)
+		return pick_least(base, count, READ_ONCE(service->tag), by->is_v4, &to->backend_index);
+	if (algorithm == ALGORITHM_RANDOM)
+		at = bpf_get_prandom_u32();
+	else if (algorithm == ALGORITHM_ROUND_ROBIN)
+		at = __sync_fetch_and_add(&service->turn, 1);
+	else
+		at = hash_choice(by, algorithm, &to->service);
+	at = base + at % count;
 	slot = bpf_map_lookup_elem(&runs, &at);
 	if (!slot)
 		return -EAGAIN;
-	*backend = READ_ONCE(slot->backend);
+	to->backend_index = READ_ONCE(slot->backend);
 	return READ_ONCE(slot->tag) == READ_ONCE(service->tag) ? 0 : -EAGAIN;
 }
 
-static __always_inline int pick_backend(const struct service *service, bool is_v4, struct translation *to)
+static __always_inline int pick_backend(struct service *service, const struct chooser *by, struct translation *to)
 {
-	int result = pick_from_run(service, &to->backend_index);
+	int result = pick_from_run(service, by, to);
 
 	if (result == -EAGAIN)
-		result = pick_from_run(service, &to->backend_index);
-	if (result == 0 && !read_backend(to->backend_index, is_v4, &to->backend, &to->generation))
+		result = pick_from_run(service, by, to);
+	if (result == 0 && !read_backend(to->backend_index, by->is_v4, &to->backend, &to->generation))
 		result = -EAGAIN;
 	return result;
 }
@@ -216,7 +358,7 @@ static __always_inline bool recall(const void *map, const void *key, __u64 timeo
 }
 
 /* A backend by ClientIP affinity. Of two first connections at once, one decides for both. */
-static __always_inline int pick_affine(void *map, const void *key, const struct service *service, bool is_v4,
+static __always_inline int pick_affine(void *map, const void *key, struct service *service, const struct chooser *by,
 				       struct translation *to)
 {
 	const __u64 timeout_ns = READ_ONCE(service->affinity_timeout_s) * 1000000000ULL;
@@ -224,38 +366,66 @@ static __always_inline int pick_affine(void *map, const void *key, const struct 
 	struct affinity kept = { .seen_ns = now };
 	int result;
 
-	if (recall(map, key, timeout_ns, now, is_v4, to)) {
+	if (recall(map, key, timeout_ns, now, by->is_v4, to)) {
 		kept.backend = to->backend_index;
 		kept.generation = to->generation;
 		bpf_map_update_elem(map, key, &kept, BPF_EXIST);
 		return 0;
 	}
-	result = pick_backend(service, is_v4, to);
+	result = pick_backend(service, by, to);
 	if (result)
 		return result;
 	kept.backend = to->backend_index;
 	kept.generation = to->generation;
 	bpf_map_delete_elem(map, key);
 	if (bpf_map_update_elem(map, key, &kept, BPF_NOEXIST) == -EEXIST)
-		recall(map, key, timeout_ns, now, is_v4, to);
+		recall(map, key, timeout_ns, now, by->is_v4, to);
 	return 0;
 }
 
-/* Chooses `to`'s backend for a new connection of `client` to service `to->service_index`: 0 or -errno. */
-static __always_inline int choose_backend(const struct socket_client *client, bool is_v4, struct translation *to)
+static __always_inline int pick_for(struct service *service, const struct chooser *by, struct translation *to)
 {
-	const struct service *service = bpf_map_lookup_elem(&services, &to->service_index);
+	if (!READ_ONCE(service->affinity_timeout_s))
+		return pick_backend(service, by, to);
+	if (by->is_v4) {
+		const struct affinity_v4 key = { by->client->v4, to->service_index };
+
+		return pick_affine(&affinity4, &key, service, by, to);
+	}
+	const struct affinity_v6 key = { by->client->v6, to->service_index };
+
+	return pick_affine(&affinity6, &key, service, by, to);
+}
+
+/*
+ * Chooses `to`'s backend for a new connection of `client` to to->service, which is service to->service_index: 0 or
+ * -errno. `flow` tells the client's connections apart where the service spreads them by hash.
+ */
+static __always_inline int choose_for_flow(const struct socket_client *client, __u32 flow, bool is_v4,
+					   struct translation *to)
+{
+	const struct chooser by = { client, flow, is_v4 };
+	struct service *service = bpf_map_lookup_elem(&services, &to->service_index);
+	struct backend_use *use;
+	int result;
 
 	if (!service)
 		return -ECONNREFUSED;
-	if (!READ_ONCE(service->affinity_timeout_s))
-		return pick_backend(service, is_v4, to);
-	if (is_v4) {
-		const struct affinity_v4 key = { client->v4, to->service_index };
+	result = pick_for(service, &by, to);
+	if (result)
+		return result;
+	__sync_fetch_and_add(&service->hits, 1);
+	use = use_of(to->backend_index, is_v4);
+	if (use)
+		__sync_fetch_and_add(&use->hits, 1);
+	return 0;
+}
 
-		return pick_affine(&affinity4, &key, service, is_v4, to);
-	}
-	const struct affinity_v6 key = { client->v6, to->service_index };
-
-	return pick_affine(&affinity6, &key, service, is_v4, to);
+/*
+ * The same for who has no flows to tell apart. Packet programs give choose_for_flow() the source port, and note with
+ * connection_opened() and connection_closed() what they track themselves.
+ */
+static __always_inline int choose_backend(const struct socket_client *client, bool is_v4, struct translation *to)
+{
+	return choose_for_flow(client, 0, is_v4, to);
 }

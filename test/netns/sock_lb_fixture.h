@@ -38,7 +38,7 @@ inline std::uint64_t netns_cookie() {
 
 inline constexpr SockCapacities kSmall{.frontends = 256,
                                        .services = 64,
-                                       .run_slots = 256,
+                                       .run_slots = 2048,
                                        .backends = 128,
                                        .affinities = 256,
                                        .clients = 16,

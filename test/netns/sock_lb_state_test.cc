@@ -66,6 +66,11 @@ std::map<std::string, std::vector<std::uint8_t>> contents(const Agent& agent) {
   read("svc4", frontend_v4{}, frontend{});
   read("svc6", frontend_v6{}, frontend{});
   read("services", std::uint32_t{}, ::service{});
+  // Without what the programs count.
+  auto& services = out["services"];
+  for (std::size_t at = sizeof(std::uint32_t); at < services.size(); at += sizeof(std::uint32_t) + sizeof(::service)) {
+    std::fill_n(&services[at + offsetof(::service, turn)], sizeof(::service) - offsetof(::service, turn), 0);
+  }
   read("runs", std::uint32_t{}, run_slot{});
   read("backends4", std::uint32_t{}, backend_v4{});
   read("backends6", std::uint32_t{}, backend_v6{});
@@ -83,7 +88,7 @@ TEST_F(SockLbTest, RestartChangesNothing) {
   apply("none", none);
   auto client = Client::make(Family::kV4, Protocol::kUdp);
   const auto ids = pinned_ids(path_);
-  EXPECT_EQ(ids.size(), 12 + 9);
+  EXPECT_EQ(ids.size(), 14 + 9);
   const auto before = contents(agent_);
 
   agent_ = {};  // the programs go on without an agent

@@ -40,6 +40,10 @@ class FakeBalancer final : public datapath::LoadBalancer {
     return {};
   }
   std::vector<datapath::MapUsage> usage() const override { return {{"services", entries.size(), 100}}; }
+  datapath::ServiceUse use(const std::string& name) const override {
+    const auto at = uses.find(name);
+    return at == uses.end() ? datapath::ServiceUse{} : at->second;
+  }
   Result<std::set<std::string>> audit() override { return std::exchange(differing, {}); }
 
   // Active backends' addresses, or "-" where there is no such entry.
@@ -52,6 +56,7 @@ class FakeBalancer final : public datapath::LoadBalancer {
   }
 
   std::map<std::string, datapath::ServiceEntry> entries;
+  std::map<std::string, datapath::ServiceUse> uses;
   std::vector<std::string> calls;
   std::set<std::string> full;  // names that fail
   std::set<std::string> differing;
