@@ -119,8 +119,9 @@ class Builder final : public YAML::EventHandler {
   }
   Node take() { return std::move(root_); }
   const FieldError& trouble() const { return trouble_; }
+  const YAML::Mark& start() const { return start_; }  // of the document, in the parser's text
 
-  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override { start_ = mark; }
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -274,6 +275,7 @@ class Builder final : public YAML::EventHandler {
   std::map<YAML::anchor_t, std::pair<Node, Weight>> anchors_;
   Node root_;
   FieldError trouble_;
+  YAML::Mark start_ = YAML::Mark::null_mark();
   unsigned lines_before_ = 0;
   std::size_t nodes_ = 0;
   std::size_t bytes_ = 0;
@@ -325,9 +327,11 @@ std::expected<std::vector<Document>, FieldError> parse(std::string_view text, co
     std::istringstream input(escapes ? join_surrogates(section.text) : std::string(section.text));
     try {
       YAML::Parser parser(input);
-      for (;;) {
+      for (int before = -1;; before = builder.start().pos) {
         builder.begin(section.lines_before);
         if (!parser.HandleNextDocument(builder)) break;
+        // At a stray "," or "]" the parser stands still, and finds empty documents there without end.
+        if (builder.start().pos == before) throw YAML::ParserException(builder.start(), "unexpected text");
         Document document{++index, builder.take(), builder.trouble()};
         const bool good = document.trouble.reason.empty();
         if (!good || document.root.kind != Node::Kind::kNull) documents.push_back(std::move(document));

@@ -106,6 +106,8 @@ TEST(Yaml, RefusesWithALine) {
       {"a: b\nc: *nope\n", "f:2"},
       {"? [1, 2]\n: x\n", "a key must be a string"},
       {"a: 1\n<<: 3\n", "<< takes a map"},
+      {",", "f:1: unexpected text"},
+      {"\n ,s", "f:2: unexpected text"},
       {"a: \xff\xfe\n", "f:1: not UTF-8"},
       {"a: b\nc: \xed\xa0\x80\n", "f:2: not UTF-8"},
   };
