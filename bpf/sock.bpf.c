@@ -95,7 +95,7 @@ static __always_inline int connect_peer(struct bpf_sock_addr *ctx, struct socket
 	to.service_index = service_at(peer, ctx->protocol, is_v4);
 	if (!to.service_index) {
 		forget_connected(sk);
-		return 0;
+		return is_service_address(peer, is_v4) ? -ECONNREFUSED : 0;
 	}
 	result = choose_for_flow(client, bpf_get_socket_cookie(ctx), is_v4, &to);
 	if (!result)
@@ -121,7 +121,7 @@ static __always_inline int send_peer(struct bpf_sock_addr *ctx, struct socket_pe
 		return 0;
 	to.service_index = service_at(peer, ctx->protocol, is_v4);
 	if (!to.service_index)
-		return 0;
+		return is_service_address(peer, is_v4) ? -ECONNREFUSED : 0;
 	state = bpf_sk_storage_get(&sk_udp, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
 		return -ENOMEM;

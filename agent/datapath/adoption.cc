@@ -34,7 +34,7 @@ bool read_service(ServiceMaps& maps, std::uint32_t index, Family family, Adopted
   std::vector<std::pair<Backend, std::uint32_t>> backends;
   for (const std::uint32_t id : ids) {
     const BackendRecord backend = maps.backend(family, id);
-    if (!backend.valid || backend.service != index) return false;
+    if (backend.state != BACKEND_VALID || backend.service != index) return false;
     backends.emplace_back(backend.backend, id);
   }
   std::ranges::sort(backends);
@@ -58,7 +58,18 @@ bool read_service(ServiceMaps& maps, std::uint32_t index, Family family, Adopted
   return true;
 }
 
-// Takes out of the arrays what no adopted service holds, and notes what is held.
+// False where the service has the backend already.
+bool add_draining(LiveService& live, const Backend& backend, std::uint32_t id) {
+  if (std::ranges::binary_search(live.entry.backends, backend)) return false;
+  const auto at = std::ranges::lower_bound(live.entry.draining, backend);
+  if (at != live.entry.draining.end() && *at == backend) return false;
+  live.elements.draining.insert(live.elements.draining.begin() + (at - live.entry.draining.begin()), id);
+  live.entry.draining.insert(at, backend);
+  return true;
+}
+
+// Finds the draining backends of adopted services, takes out of the arrays what none of them holds, and notes what is
+// held.
 void settle_backends(ServiceMaps& maps, Family family, Adopted& out) {
   std::vector<std::uint32_t>& used = out.used.backends[ServiceIds::family_slot(family)];
   for (const auto& [index, live] : out.services) {
@@ -67,14 +78,22 @@ void settle_backends(ServiceMaps& maps, Family family, Adopted& out) {
     }
   }
   std::ranges::sort(used);
-  auto next = used.begin();
   for (std::uint32_t id = 1; id < maps.backend_capacity(); ++id) {
-    if (next != used.end() && *next == id) {
-      ++next;
-    } else if (maps.backend(family, id).valid) {
-      maps.retire_backend(family, id);
+    const BackendRecord record = maps.backend(family, id);
+    if (record.state == BACKEND_GONE || std::ranges::binary_search(used, id)) continue;
+    const auto live = out.services.find(record.service);
+    if (record.state == BACKEND_DRAINING && live != out.services.end() && !live->second.suspect &&
+        live->second.elements.family == family && add_draining(live->second, record.backend, id)) {
+      continue;
+    }
+    maps.set_state(family, id, BACKEND_GONE);
+  }
+  for (const auto& [index, live] : out.services) {
+    if (live.elements.family == family) {
+      used.insert(used.end(), live.elements.draining.begin(), live.elements.draining.end());
     }
   }
+  std::ranges::sort(used);
 }
 
 }  // namespace
@@ -82,6 +101,7 @@ void settle_backends(ServiceMaps& maps, Family family, Adopted& out) {
 Result<Adopted> adopt(ServiceMaps& maps) {
   Adopted out{.services = {}, .used = {}, .runs = RunAllocator(maps.run_capacity())};
   FL_TRY(maps.for_each_frontend([&](const Frontend& frontend, std::uint32_t index) {
+    if (frontend.port == 0) return out.addresses.insert(frontend.address), void();
     LiveService& live = out.services[index < maps.service_capacity() ? index : 0];
     live.entry.frontends.push_back(frontend);
   }));
@@ -117,10 +137,16 @@ bool arrays_match(const ServiceMaps& maps, const LiveService& live) {
   const std::span<const run_slot> run = maps.run(held.base, held.count);
   if (!std::ranges::all_of(run, [&](const run_slot& slot) { return slot.tag == live.tag; })) return false;
   if (!is_arranged(run, live)) return false;
+  const auto stands = [&](std::uint32_t id, const Backend& backend, backend_state state) {
+    const BackendRecord record = maps.backend(held.family, id);
+    return record.state == state && record.service == held.service && record.backend == backend;
+  };
   for (std::size_t i = 0; i < held.backends.size(); ++i) {
     if (maps.use(held.family, held.backends[i]).weight != weight_of(live.entry, i)) return false;
-    const BackendRecord record = maps.backend(held.family, held.backends[i]);
-    if (!record.valid || record.service != held.service || record.backend != live.entry.backends[i]) return false;
+    if (!stands(held.backends[i], live.entry.backends[i], BACKEND_VALID)) return false;
+  }
+  for (std::size_t i = 0; i < held.draining.size(); ++i) {
+    if (!stands(held.draining[i], live.entry.draining[i], BACKEND_DRAINING)) return false;
   }
   return true;
 }

@@ -20,13 +20,14 @@ namespace fairlead::datapath {
 // One entry as it is in the maps.
 struct LiveService {
   ServiceEntry entry;
-  Elements elements;  // its service, its backends in the order of entry.backends, its run
+  Elements elements;  // its service, its backends in the order of entry.backends and entry.draining, its run
   std::uint32_t tag = 0;
   bool suspect = false;  // the maps do not (or may not) say so: write all of it again
 };
 
 struct Adopted {
   std::map<std::uint32_t, LiveService> services;  // by index; an inconsistent one has only frontends and is suspect
+  std::set<IpAddress> addresses;                  // said to be some service's
   ServiceIds::Used used;
   RunAllocator runs;
   std::uint32_t next_tag = 1;

@@ -33,15 +33,27 @@ Result<ServiceEntry> normalized(const std::string& name, const ServiceEntry& ent
     out.weights.push_back(weight);
   }
   drop_equal_weights(out);
+  std::ranges::sort(out.draining);
   const Frontend& first = out.frontends.front();
   const Family family = first.address.family();
   if (!std::ranges::all_of(
           out.frontends,
           [&](const Frontend& f) { return f.address.family() == family && f.protocol == first.protocol; }) ||
-      !std::ranges::all_of(out.backends, [&](const Backend& b) { return b.address.family() == family; })) {
+      !std::ranges::all_of(out.backends, [&](const Backend& b) { return b.address.family() == family; }) ||
+      !std::ranges::all_of(out.draining, [&](const Backend& b) { return b.address.family() == family; })) {
     return fail(Code::kInvalid, "service {}: its frontends and backends are of several families or protocols", name);
   }
   return out;
+}
+
+// What a service may let drain: backends that it had, and has no more. Others have no connections.
+void keep_known_draining(ServiceEntry& entry, const ServiceEntry& before) {
+  std::erase_if(entry.draining, [&](const Backend& backend) {
+    return std::ranges::binary_search(entry.backends, backend) ||
+           (!std::ranges::binary_search(before.backends, backend) &&
+            !std::ranges::binary_search(before.draining, backend));
+  });
+  entry.draining.erase(std::ranges::unique(entry.draining).begin(), entry.draining.end());
 }
 
 std::vector<Frontend> missing_in(const std::vector<Frontend>& all, const std::vector<Frontend>& there) {
@@ -56,7 +68,10 @@ Result<std::unique_ptr<BpfLoadBalancer>> BpfLoadBalancer::open(const SockProgram
   FL_LET(ServiceMaps maps, ServiceMaps::open(programs));
   FL_LET(Adopted adopted, adopt(maps));
   FL_LET(std::unique_ptr<GracePeriod> grace, GracePeriod::start());
-  return std::unique_ptr<BpfLoadBalancer>(new BpfLoadBalancer(std::move(maps), std::move(adopted), std::move(grace)));
+  const std::set<IpAddress> addresses = std::move(adopted.addresses);
+  std::unique_ptr<BpfLoadBalancer> balancer(new BpfLoadBalancer(std::move(maps), std::move(adopted), std::move(grace)));
+  FL_TRY(balancer->settle_addresses(addresses));
+  return balancer;
 }
 
 BpfLoadBalancer::BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace)
@@ -84,10 +99,14 @@ std::uint32_t BpfLoadBalancer::find_or_claim(const std::string& name, const Serv
 }
 
 Result<> BpfLoadBalancer::apply(const std::string& name, const ServiceEntry& wanted) {
-  FL_LET(const ServiceEntry entry, normalized(name, wanted));
+  FL_LET(ServiceEntry entry, normalized(name, wanted));
   const std::uint32_t index = find_or_claim(name, entry);
-  if (index == 0) return create(name, entry);
+  if (index == 0) {
+    entry.draining.clear();
+    return create(name, entry);
+  }
   LiveService& live = services_.at(index);
+  keep_known_draining(entry, live.entry);
   if (live.entry == entry && !live.suspect) return {};
   if (auto changed = change(live, entry); !changed) return fail_with(changed.error(), fmt::format("service {}", name));
   return {};
@@ -118,17 +137,29 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
   const bool is_new = !services_.contains(index);
 
   // What stays keeps its element; what is suspect keeps nothing.
-  std::vector<std::uint32_t> ids(entry.backends.size(), 0);
-  Elements old{.family = held.family, .base = held.base, .count = held.count};
-  for (std::size_t i = 0; i < held.backends.size(); ++i) {
-    const auto at = std::ranges::lower_bound(entry.backends, live.entry.backends[i]);
-    const bool stays = !live.suspect && at != entry.backends.end() && *at == live.entry.backends[i];
-    if (stays) {
-      ids[static_cast<std::size_t>(at - entry.backends.begin())] = held.backends[i];
-    } else {
-      old.backends.push_back(held.backends[i]);
+  std::map<Backend, std::uint32_t> before;
+  Elements old{.family = held.family, .backends = {}, .base = held.base, .count = held.count};
+  const auto remember = [&](const std::vector<Backend>& backends, const std::vector<std::uint32_t>& of) {
+    for (std::size_t i = 0; i < of.size(); ++i) {
+      if (live.suspect) {
+        old.backends.push_back(of[i]);
+      } else {
+        before.emplace(backends[i], of[i]);
+      }
     }
-  }
+  };
+  remember(live.entry.backends, held.backends);
+  remember(live.entry.draining, held.draining);
+  const auto take_known = [&](const std::vector<Backend>& backends) {
+    std::vector<std::uint32_t> known(backends.size(), 0);
+    for (std::size_t i = 0; i < backends.size(); ++i) {
+      if (const auto node = before.extract(backends[i])) known[i] = node.mapped();
+    }
+    return known;
+  };
+  std::vector<std::uint32_t> ids = take_known(entry.backends);
+  const std::vector<std::uint32_t> draining = take_known(entry.draining);
+  for (const auto& [backend, id] : before) old.backends.push_back(id);
   const bool same_run = !live.suspect && entry.backends == live.entry.backends &&
                         entry.balancing == live.entry.balancing && entry.weights == live.entry.weights;
   const std::vector<std::uint32_t> order =
@@ -146,6 +177,7 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (ids[i] != 0) {
         maps_.set_weight(held.family, ids[i], weight_of(entry, i));
+        maps_.set_state(held.family, ids[i], BACKEND_VALID);
       } else {
         ids[i] = *next++;
         maps_.write_backend(ids[i], entry.backends[i], index, weight_of(entry, i));
@@ -159,8 +191,10 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
       held.count = count;
     }
     maps_.publish(index, held.base, held.count, entry.affinity_timeout_s, entry.balancing);
-    for (const std::uint32_t id : old.backends) maps_.retire_backend(held.family, id);
+    for (const std::uint32_t id : draining) maps_.set_state(held.family, id, BACKEND_DRAINING);
+    for (const std::uint32_t id : old.backends) maps_.set_state(held.family, id, BACKEND_GONE);
     held.backends = ids;
+    held.draining = draining;
   };
 
   // The last step that can fail is the frontends': a new service is whole before they lead to it, one in use changes
@@ -170,7 +204,7 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
   if (is_new) publish();
   if (auto done = add_frontends(added, index); !done) {
     if (is_new) {
-      for (const std::uint32_t id : held.backends) maps_.retire_backend(held.family, id);
+      for (const std::uint32_t id : held.backends) maps_.set_state(held.family, id, BACKEND_GONE);
       ids_.retire(taken);
     } else {
       ids_.put(taken);
@@ -189,13 +223,17 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
 Result<> BpfLoadBalancer::add_frontends(const std::vector<Frontend>& frontends, std::uint32_t index) {
   std::vector<std::pair<Frontend, std::uint32_t>> before;  // what was there, 0: nothing
   for (const Frontend& frontend : frontends) {
-    if (auto put = maps_.put_frontend(frontend, index); !put) {
+    auto put = owns_address(frontend.address) ? Result<>() : maps_.put_address(frontend.address);
+    if (put) put = maps_.put_frontend(frontend, index);
+    if (!put) {
+      if (!owns_address(frontend.address)) (void)maps_.erase_address(frontend.address);
       for (const auto& [each, owner] : before) {
         owners_[each] = owner;
         // Best effort: what cannot be undone is found by the audit.
         if (owner == 0) {
           owners_.erase(each);
           (void)maps_.erase_frontend(each);
+          if (!owns_address(each.address)) (void)maps_.erase_address(each.address);
         } else {
           (void)maps_.put_frontend(each, owner);
         }
@@ -219,6 +257,22 @@ Result<> BpfLoadBalancer::erase_frontends(const std::vector<Frontend>& frontends
     if (owner == owners_.end() || owner->second != index) continue;
     FL_TRY(maps_.erase_frontend(frontend));
     owners_.erase(owner);
+    if (!owns_address(frontend.address)) FL_TRY(maps_.erase_address(frontend.address));
+  }
+  return {};
+}
+
+bool BpfLoadBalancer::owns_address(const IpAddress& address) const {
+  const auto first = owners_.lower_bound({.address = address});
+  return first != owners_.end() && first->first.address == address;
+}
+
+Result<> BpfLoadBalancer::settle_addresses(const std::set<IpAddress>& there) {
+  for (const IpAddress& address : there) {
+    if (!owns_address(address)) FL_TRY(maps_.erase_address(address));
+  }
+  for (const auto& [frontend, index] : owners_) {
+    if (!there.contains(frontend.address)) FL_TRY(maps_.put_address(frontend.address));
   }
   return {};
 }
@@ -227,7 +281,9 @@ Result<> BpfLoadBalancer::drop(std::uint32_t index) {
   LiveService& live = services_.at(index);
   FL_TRY(erase_frontends(live.entry.frontends, index));
   if (index != 0) maps_.free_service(index);
-  for (const std::uint32_t id : live.elements.backends) maps_.retire_backend(live.elements.family, id);
+  for (const auto& ids : {live.elements.backends, live.elements.draining}) {
+    for (const std::uint32_t id : ids) maps_.set_state(live.elements.family, id, BACKEND_GONE);
+  }
   ids_.retire(std::move(live.elements));
   services_.erase(index);
   return {};
@@ -253,9 +309,16 @@ std::vector<MapUsage> BpfLoadBalancer::usage() const {
   std::array<std::uint64_t, 2> frontends{};
   std::array<std::uint64_t, 2> backends{};
   std::uint64_t slots = 0;
-  for (const auto& [frontend, index] : owners_) ++frontends[ServiceIds::family_slot(frontend.address.family())];
+  const IpAddress* last = nullptr;
+  for (const auto& [frontend, index] : owners_) {
+    // Each address has an element of its own.
+    frontends[ServiceIds::family_slot(frontend.address.family())] +=
+        last == nullptr || *last != frontend.address ? 2 : 1;
+    last = &frontend.address;
+  }
   for (const auto& [index, live] : services_) {
-    backends[ServiceIds::family_slot(live.elements.family)] += live.elements.backends.size();
+    backends[ServiceIds::family_slot(live.elements.family)] +=
+        live.elements.backends.size() + live.elements.draining.size();
     slots += live.elements.count;
   }
   return {{"svc4", frontends[0], maps_.frontend_capacity()},
@@ -283,7 +346,9 @@ Result<std::set<std::string>> BpfLoadBalancer::audit() {
   std::map<Frontend, std::uint32_t> missing = owners_;
   std::vector<Frontend> strays;
   const auto suspect = [this](std::uint32_t index) { services_.at(index).suspect = true; };
+  std::set<IpAddress> addresses;
   FL_TRY(maps_.for_each_frontend([&](const Frontend& frontend, std::uint32_t index) {
+    if (frontend.port == 0) return addresses.insert(frontend.address), void();
     const auto owner = missing.find(frontend);
     if (owner == missing.end()) {
       strays.push_back(frontend);
@@ -297,6 +362,7 @@ Result<std::set<std::string>> BpfLoadBalancer::audit() {
     log::warn("datapath", "foreign frontend removed", {{"address", frontend.address}, {"port", frontend.port}});
     FL_TRY(maps_.erase_frontend(frontend));
   }
+  FL_TRY(settle_addresses(addresses));
   std::set<std::string> differing;
   for (const auto& [name, index] : names_) {
     LiveService& live = services_.at(index);

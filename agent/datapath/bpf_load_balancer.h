@@ -39,10 +39,13 @@ class BpfLoadBalancer final : public LoadBalancer {
   std::uint32_t find_or_claim(const std::string& name, const ServiceEntry& entry);
   Result<> create(const std::string& name, const ServiceEntry& entry);
   Result<> change(LiveService& live, const ServiceEntry& entry);
+  // Makes the maps say which addresses are services', where `there` is what they say now.
+  Result<> settle_addresses(const std::set<IpAddress>& there);
   // Lets the frontends lead to service `index`; on failure as before. A service that had one of them has it no longer:
   // its next apply() takes it back.
   Result<> add_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
   Result<> erase_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
+  bool owns_address(const IpAddress& address) const;
   // Takes the service out of the maps.
   Result<> drop(std::uint32_t index);
 
@@ -50,7 +53,7 @@ class BpfLoadBalancer final : public LoadBalancer {
   std::map<std::uint32_t, LiveService> services_;  // by index
   std::map<std::string, std::uint32_t> names_;
   std::set<std::uint32_t> unclaimed_;
-  std::map<Frontend, std::uint32_t> owners_;  // every frontend in the maps, and where it leads
+  std::map<Frontend, std::uint32_t> owners_;  // every frontend in the maps, and where it leads; by address first
   std::uint32_t next_tag_;
   ServiceIds ids_;
 };

@@ -36,6 +36,8 @@ struct ServiceEntry {
   std::uint32_t affinity_timeout_s = 0;  // 0: none; else ClientIP affinity
   Balancing balancing = Balancing::kRandom;
   std::vector<std::uint32_t> weights = {};  // one a backend, 1 … kMaxWeight; empty: all alike
+  // Get no new connections, but keep those of TCP and SCTP that they have. Same family; none of `backends`.
+  std::vector<Backend> draining = {};
   bool operator==(const ServiceEntry&) const = default;
 };
 

@@ -56,12 +56,16 @@ Result<Elements> ServiceIds::take(bool service, Family family, std::size_t backe
 
 void ServiceIds::put(const Elements& elements) {
   if (elements.service != 0) services_.put(elements.service);
-  for (const std::uint32_t id : elements.backends) backends_[family_slot(elements.family)].put(id);
+  for (const auto& ids : {elements.backends, elements.draining}) {
+    for (const std::uint32_t id : ids) backends_[family_slot(elements.family)].put(id);
+  }
   runs_.put(elements.base, elements.count);
 }
 
 void ServiceIds::retire(Elements elements) {
-  if (elements.service == 0 && elements.backends.empty() && elements.count == 0) return;
+  if (elements.service == 0 && elements.backends.empty() && elements.draining.empty() && elements.count == 0) {
+    return;
+  }
   retired_.push_back({grace_->request(), std::move(elements)});
 }
 

@@ -21,6 +21,7 @@ struct Elements {
   std::uint32_t service = 0;  // 0: none
   Family family = Family::kV4;
   std::vector<std::uint32_t> backends;
+  std::vector<std::uint32_t> draining = {};
   std::uint32_t base = 0;
   std::uint32_t count = 0;
 };

@@ -38,7 +38,7 @@ auto with_family(const Frontend& frontend, Map4& map4, Map6& map6, Visit visit) 
 template <class Record>
 BackendRecord from_record(const Record& record) {
   return {.backend = {from_abi(record.address), ntohs(record.port)},
-          .valid = record.state == BACKEND_VALID,
+          .state = static_cast<backend_state>(record.state),
           .service = record.service,
           .generation = record.generation};
 }
@@ -159,8 +159,8 @@ void ServiceMaps::start_use(Family family, std::uint32_t id, std::uint32_t weigh
   write_use(uses(family)[id], backend(family, id).generation, weight);
 }
 
-void ServiceMaps::retire_backend(Family family, std::uint32_t id) {
-  store(family == Family::kV4 ? backends4_[id].state : backends6_[id].state, BACKEND_GONE);
+void ServiceMaps::set_state(Family family, std::uint32_t id, backend_state state) {
+  store(family == Family::kV4 ? backends4_[id].state : backends6_[id].state, state);
 }
 
 }  // namespace fairlead::datapath

@@ -20,7 +20,7 @@ namespace fairlead::datapath {
 // A backend element as it stands in its array.
 struct BackendRecord {
   Backend backend;
-  bool valid = false;
+  backend_state state = BACKEND_GONE;
   std::uint32_t service = 0;
   std::uint32_t generation = 0;
 };
@@ -44,7 +44,11 @@ class ServiceMaps {
   // Frontends lead to an element of `services`.
   Result<> put_frontend(const Frontend& frontend, std::uint32_t service);
   Result<> erase_frontend(const Frontend& frontend);
-  // `visit(frontend, service)` for all, of both families. A value that is not its key's own shows as service 0.
+  // Says that the address is some service's.
+  Result<> put_address(const IpAddress& address) { return put_frontend(any_port(address), 0); }
+  Result<> erase_address(const IpAddress& address) { return erase_frontend(any_port(address)); }
+  // `visit(frontend, service)` for all, of both families. A value that is not its key's own shows as service 0, and so
+  // does what put_address() put, with port 0.
   Result<> for_each_frontend(const std::function<void(const Frontend&, std::uint32_t)>& visit) const;
 
   ServiceRecord service(std::uint32_t index) const;
@@ -61,8 +65,8 @@ class ServiceMaps {
   BackendRecord backend(Family family, std::uint32_t id) const;
   // Writes a free element as a new generation of it, valid for `service`, with nothing counted.
   void write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service, std::uint32_t weight);
-  // From here on nothing remembered of it is believed; who reads a run still finds the address.
-  void retire_backend(Family family, std::uint32_t id);
+  // BACKEND_GONE: from here on nothing remembered of it is believed; who reads a run still finds the address.
+  void set_state(Family family, std::uint32_t id, backend_state state);
 
   // What is counted of a backend. Of another generation than the backend's: an agent without counters wrote that.
   const backend_use& use(Family family, std::uint32_t id) const { return uses(family)[id]; }
@@ -88,6 +92,7 @@ class ServiceMaps {
         backends6_(std::move(backends6)),
         use4_(std::move(use4)),
         use6_(std::move(use6)) {}
+  static Frontend any_port(const IpAddress& address) { return {address, 0, Protocol{}}; }
   MappedArray<backend_use>& uses(Family family) { return family == Family::kV4 ? use4_ : use6_; }
   const MappedArray<backend_use>& uses(Family family) const { return family == Family::kV4 ? use4_ : use6_; }
 

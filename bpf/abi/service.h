@@ -27,7 +27,9 @@ struct frontend_v6 {
 	__u8 scope;
 };
 
-/* Value of svc4 and svc6. An element being replaced may show another key's value: `check` belongs to the key. */
+/*
+ * Key {address, 0, 0} says that the address is a Service's, whatever the port; its value leads to service 0. Value of
+ * svc4 and svc6. An element being replaced may show another key's value: `check` belongs to the key. */
 struct frontend {
 	__u32 service; /* index into `services` */
 	__u32 check;   /* frontend_check_*() of the key */
@@ -76,6 +78,7 @@ struct run_slot {
 enum backend_state {
 	BACKEND_GONE = 0,
 	BACKEND_VALID = 1,
+	BACKEND_DRAINING = 2, /* gets no new connection; those of TCP and SCTP go on */
 };
 
 struct backend_v4 {

@@ -130,6 +130,18 @@ static __always_inline int read_frontend(const struct socket_peer *peer, __u8 pr
 	return value.check == (is_v4 ? frontend_check_v4(&key4) : frontend_check_v6(&key6)) ? 0 : -EAGAIN;
 }
 
+/* Whether a service is at the address of `peer`, on any port. Called, for its keys' room on the caller's stack. */
+static __noinline bool is_service_address(const struct socket_peer *peer, bool is_v4)
+{
+	const struct socket_peer any = { .address = peer->address };
+	__u32 index;
+	int result = read_frontend(&any, 0, is_v4, &index);
+
+	if (result == -EAGAIN)
+		result = read_frontend(&any, 0, is_v4, &index);
+	return result == 0;
+}
+
 /* The index of the service at `peer`, or 0. */
 static __always_inline __u32 service_at(const struct socket_peer *peer, __u8 protocol, bool is_v4)
 {
@@ -170,19 +182,34 @@ static __always_inline bool read_backend(__u32 index, bool is_v4, struct socket_
 	return true;
 }
 
-/* Whether what was remembered is still a backend of `service`. The state is read first: the agent sets it last. */
-static __always_inline bool is_valid(struct chosen chosen, __u32 service, bool is_v4)
+/* What has become of a backend that was remembered as `service`'s. The state is read first: the agent sets it last. */
+static __always_inline __u32 backend_state(struct chosen chosen, __u32 service, bool is_v4)
 {
+	__u32 state;
+
 	if (is_v4) {
 		const struct backend_v4 *backend = bpf_map_lookup_elem(&backends4, &chosen.index);
 
-		return backend && READ_ONCE(backend->state) == BACKEND_VALID &&
-		       READ_ONCE(backend->generation) == chosen.generation && backend->service == service;
+		if (!backend)
+			return BACKEND_GONE;
+		state = READ_ONCE(backend->state);
+		return READ_ONCE(backend->generation) == chosen.generation && backend->service == service ?
+			       state :
+			       BACKEND_GONE;
 	}
 	const struct backend_v6 *backend = bpf_map_lookup_elem(&backends6, &chosen.index);
 
-	return backend && READ_ONCE(backend->state) == BACKEND_VALID &&
-	       READ_ONCE(backend->generation) == chosen.generation && backend->service == service;
+	if (!backend)
+		return BACKEND_GONE;
+	state = READ_ONCE(backend->state);
+	return READ_ONCE(backend->generation) == chosen.generation && backend->service == service ? state :
+												   BACKEND_GONE;
+}
+
+/* Whether it may get new connections still. */
+static __always_inline bool is_valid(struct chosen chosen, __u32 service, bool is_v4)
+{
+	return backend_state(chosen, service, is_v4) == BACKEND_VALID;
 }
 
 static __always_inline struct backend_use *use_of(__u32 backend, bool is_v4)

@@ -121,6 +121,72 @@ TEST_P(SockLbBalancingTest, OpenConnectionsAreNeverLeaked) {
   EXPECT_EQ(open_now(), 0U);
 }
 
+TEST_P(SockLbBalancingTest, PortsThatAreNotServedAreRefused) {
+  const Kind& kind = GetParam();
+  const auto servers = serve(kind.backend, 1);
+  apply("a", entry(kind.service, Protocol::kTcp, servers));
+  apply("b", entry(kind.service, Protocol::kUdp, servers, 81));
+  const auto outcome = [&](Protocol protocol, std::uint16_t port) {
+    const auto connected = Client::make(kind.socket, protocol)->connect({ip(kind.service), port});
+    return connected ? 0 : connected.error().sys;
+  };
+  EXPECT_EQ(outcome(Protocol::kTcp, 80), 0);
+  EXPECT_EQ(outcome(Protocol::kTcp, 81), ECONNREFUSED);
+  EXPECT_EQ(outcome(Protocol::kUdp, 80), ECONNREFUSED);
+  EXPECT_EQ(Client::make(kind.socket, Protocol::kUdp)->send_to({ip(kind.service), 80}).error().sys, ECONNREFUSED);
+  ASSERT_TRUE(agent_.balancer->remove("b"));
+  EXPECT_EQ(outcome(Protocol::kTcp, 81), ECONNREFUSED);
+  open();
+  apply("a", entry(kind.service, Protocol::kTcp, servers));
+  EXPECT_EQ(outcome(Protocol::kTcp, 81), ECONNREFUSED);
+  ASSERT_TRUE(agent_.balancer->remove("a"));
+  EXPECT_EQ(outcome(Protocol::kTcp, 81), ENETUNREACH) << "nobody's address any more";
+  EXPECT_EQ(agent_.balancer->usage()[0].used + agent_.balancer->usage()[1].used, 0U);
+}
+
+// A draining backend keeps its element: what remembers it sees that it gets nothing new, and nobody else takes its
+// place.
+TEST_P(SockLbBalancingTest, DrainingBackendsGetNothingNew) {
+  const Kind& kind = GetParam();
+  const auto servers = serve(kind.backend, 2);
+  ServiceEntry both = entry(kind.service, Protocol::kUdp, servers);
+  both.affinity_timeout_s = 600;
+  apply("a", both);
+  const Endpoint to{ip(kind.service), 80};
+  auto client = Client::make(kind.socket, Protocol::kUdp);
+  ASSERT_TRUE(client->send_to(to));
+  const std::string first = client->receive().value().first;
+  const auto& leaves = servers[static_cast<std::size_t>(first[1] - '0')].endpoint();
+  ServiceEntry one = both;
+  one.draining = {{leaves.address, leaves.port}};
+  std::erase(one.backends, one.draining[0]);
+  one.draining.push_back({ip(kind.backend), 9});  // never had a connection: nothing to keep
+  apply("a", one);
+  const auto expect_moved = [&] {
+    ASSERT_TRUE(client->send_to(to));
+    EXPECT_NE(client->receive().value().first, first);
+    EXPECT_NE(ask(kind.socket, Protocol::kUdp, to).value(), first) << "affinity picks anew, at once";
+    EXPECT_EQ(agent_.balancer->use("a").backends.size(), 1U);
+    const auto usage = agent_.balancer->usage();
+    EXPECT_EQ(usage[4].used + usage[5].used, 2U) << "backends4 and backends6";
+    EXPECT_EQ(agent_.balancer->audit().value(), std::set<std::string>{});
+  };
+  expect_moved();
+  open();
+  apply("a", one);
+  expect_moved();
+
+  apply("a", both);  // back again, with what it counted
+  const auto uses = agent_.balancer->use("a").backends;
+  ASSERT_EQ(uses.size(), 2U);
+  EXPECT_GT(uses[0].hits, 0U);
+  EXPECT_GT(uses[1].hits, 0U);
+  one.draining.clear();
+  apply("a", one);
+  const auto usage = agent_.balancer->usage();
+  EXPECT_EQ(usage[4].used + usage[5].used, 1U);
+}
+
 TEST_P(SockLbBalancingTest, HashesKeepWhatTheyHash) {
   const Kind& kind = GetParam();
   const auto servers = serve(kind.backend, 5);
