@@ -128,6 +128,20 @@ Result<> load_object(bpf_object* object, const BpfRoot& root) {
   return {};
 }
 
+Result<std::vector<ProgramFacts>> program_facts(const bpf_object* object) {
+  std::vector<ProgramFacts> out;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    bpf_prog_info info{};
+    std::uint32_t size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) != 0) {
+      return fail_errno(errno, fmt::format("program {}: info", bpf_program__name(program)));
+    }
+    out.push_back({info.name, info.id, info.verified_insns});
+  }
+  return out;
+}
+
 Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root) {
   libbpf_lines.clear();
   libbpf_set_print(keep_line);

@@ -2,9 +2,11 @@
 // Loading a BPF object beside what an earlier agent left pinned: maps are taken over, links change programs atomically.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/base/result.h"
 #include "agent/datapath/bpf_root.h"
@@ -28,6 +30,15 @@ using Object = std::unique_ptr<Skeleton, DestroySkeleton<Skeleton, destroy>>;
 // pinned after the load. A pinned map of another type, size, capacity or layout is refused: the error names the map,
 // what differs and the way out; nothing has changed then. A verifier's refusal carries its last lines.
 Result<> load_object(bpf_object* object, const BpfRoot& root);
+
+// A loaded program, for the record of what the verifier had to do.
+struct ProgramFacts {
+  std::string name;
+  std::uint32_t id = 0;
+  std::uint32_t verified_instructions = 0;
+};
+// Of every program of a loaded object.
+Result<std::vector<ProgramFacts>> program_facts(const bpf_object* object);
 
 // Lets the link pinned as `name` run `program`, which is loaded. Attached already, as `same_place` recognises it: the
 // program is swapped atomically and the link stays the same. Otherwise `attach` makes a link, which is pinned in place

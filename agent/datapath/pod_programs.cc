@@ -294,4 +294,8 @@ Result<std::vector<VerdictCount>> BpfPodPrograms::counters() const {
   return all;
 }
 
+Result<std::vector<ProgramFacts>> BpfPodPrograms::facts() const {
+  return program_facts(maps_->skeleton->obj);
+}
+
 }  // namespace fairlead::datapath

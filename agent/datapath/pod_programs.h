@@ -12,6 +12,7 @@
 #include "agent/base/mac.h"
 #include "agent/base/result.h"
 #include "agent/datapath/bpf_root.h"
+#include "agent/datapath/object.h"
 
 namespace fairlead::datapath {
 
@@ -66,6 +67,7 @@ class BpfPodPrograms final : public PodPrograms {
   Result<> erase(std::uint32_t ifindex) override;
   std::vector<PodEndpoint> endpoints() const override;
   Result<std::vector<VerdictCount>> counters() const override;
+  Result<std::vector<ProgramFacts>> facts() const;
 
  private:
   struct Maps;

@@ -11,7 +11,6 @@
 #include <fstream>
 #include <utility>
 
-#include "agent/datapath/object.h"
 #include "sock.skel.h"
 
 namespace fairlead::datapath {
@@ -81,17 +80,7 @@ int SockPrograms::map_fd(const char* name) const {
 }
 
 Result<std::vector<ProgramFacts>> SockPrograms::facts() const {
-  std::vector<ProgramFacts> out;
-  bpf_program* program = nullptr;
-  bpf_object__for_each_program(program, skeleton_->skeleton->obj) {
-    bpf_prog_info info{};
-    std::uint32_t size = sizeof(info);
-    if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) != 0) {
-      return fail_errno(errno, fmt::format("program {}: info", bpf_program__name(program)));
-    }
-    out.push_back({info.name, info.id, info.verified_insns});
-  }
-  return out;
+  return program_facts(skeleton_->skeleton->obj);
 }
 
 }  // namespace fairlead::datapath

@@ -10,6 +10,7 @@
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "agent/datapath/bpf_root.h"
+#include "agent/datapath/object.h"
 
 namespace fairlead::datapath {
 
@@ -26,13 +27,6 @@ struct SockCapacities {
 
 // The cgroup2 mount of this machine (on a hybrid one /sys/fs/cgroup/unified).
 Result<std::string> find_cgroup2_root();
-
-// A loaded program, for the record of what the verifier had to do.
-struct ProgramFacts {
-  std::string name;
-  std::uint32_t id = 0;
-  std::uint32_t verified_instructions = 0;
-};
 
 // Owner: main, before and longer than what uses its maps. Thread: main's. Nothing is undone by the destructor:
 // programs, maps and links live on by their pins. Cost: load about 50 ms.
