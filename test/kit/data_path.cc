@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "test/kit/data_path.h"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+
+#include "agent/netlink/socket.h"
+#include "test/kit/netns.h"
+
+namespace fairlead::testkit {
+
+Result<std::unique_ptr<DataPath>> DataPath::open() {
+  FL_LET(datapath::BpfRoot root, datapath::BpfRoot::open(bpffs() + "/fairlead"));
+  std::unique_ptr<DataPath> path(new DataPath(std::move(root)));
+  FL_LET(path->pods_, datapath::BpfPodPrograms::load(path->root_));
+  FL_LET(const auto facts, path->pods_->facts());
+  for (const auto& program : facts) {
+    UniqueFd fd(bpf_prog_get_fd_by_id(program.id));
+    if (!fd) return fail_errno(errno, fmt::format("program {}: open", program.name));
+    path->programs_.emplace(program.name, std::move(fd));
+  }
+  return path;
+}
+
+Result<Pod> DataPath::make_pod(std::uint8_t number) {
+  Pod pod;
+  pod.endpoint.mac = {0x0a, 0, 0, 0, 1, number};
+  pod.endpoint.host_mac = {0x0a, 0, 0, 0, 2, number};
+  pod.endpoint.netns_cookie = number;
+  FL_LET(const IpAddress v4, IpAddress::parse(fmt::format("10.1.0.{}", number)));
+  FL_LET(const IpAddress v6, IpAddress::parse(fmt::format("fd00:10:1::{:x}", number)));
+  pod.endpoint.addresses = {v4, v6};
+  FL_LET(auto socket, netlink::Socket::open());
+  const UniqueFd here(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  FL_LET(pod.endpoint.ifindex, socket.create_veth({.name = fmt::format("host{}", number),
+                                                   .mac = pod.endpoint.host_mac,
+                                                   .peer_name = fmt::format("pod{}", number),
+                                                   .peer_mac = pod.endpoint.mac,
+                                                   .peer_netns = here.get(),
+                                                   .mtu = 1450}));
+  FL_TRY(pods_->attach(pod.endpoint.ifindex));
+  FL_TRY(pods_->upsert(pod.endpoint));
+  return pod;
+}
+
+Result<Verdict> DataPath::run(const std::string& name, const Pod& pod, const Bytes& frame) const {
+  Verdict verdict;
+  verdict.packet.resize(frame.size() + 256);
+  __sk_buff context{};
+  context.ifindex = pod.endpoint.ifindex;
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_out = verdict.packet.data(),
+              .data_size_in = static_cast<__u32>(frame.size()),
+              .data_size_out = static_cast<__u32>(verdict.packet.size()), .ctx_in = &context,
+              .ctx_size_in = sizeof(context));
+  const int status = bpf_prog_test_run_opts(program(name), &options);
+  if (status != 0) return fail_errno(-status, fmt::format("program {}: run", name));
+  verdict.packet.resize(options.data_size_out);
+  verdict.action = static_cast<int>(options.retval);
+  return verdict;
+}
+
+}  // namespace fairlead::testkit
