@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+// SPDX-License-Identifier: Apache-2.0
 /* What drive.bpf.c does before each call of the program that is measured. Shared with C++, which maps it. */
 #pragma once
 
