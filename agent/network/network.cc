@@ -83,7 +83,9 @@ Result<> Network::adopt() {
     log::info(kModule, "removing a device that nobody needs", {{"device", device}});
     reaper_->remove(link->ifindex);
   }
-  return save();
+  // A full disk keeps no node from its pods: what the journal would say is in force, and the next change writes it.
+  if (auto saved = save(); !saved) log::error(kModule, "the journal is behind", {{"error", saved.error()}});
+  return {};
 }
 
 // Without a journal: what the devices' marks and the endpoint records tell. Pod names are lost, traffic is not.
