@@ -6,11 +6,9 @@
 #include <map>
 #include <memory>
 #include <set>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "agent/base/channel.h"
 #include "agent/datapath/adoption.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/datapath/service_ids.h"
@@ -24,9 +22,8 @@ namespace fairlead::datapath {
 // is one system call for each changed frontend, and memory writes for the rest; opening reads all maps once.
 class BpfLoadBalancer final : public LoadBalancer {
  public:
-  // Takes over what the maps of `programs` hold. Writes nothing but to free what a crash left half written. That
-  // backends left a service is told to `gone`, once they did.
-  static Result<std::unique_ptr<BpfLoadBalancer>> open(const SockPrograms& programs, Sender<BackendsGone> gone);
+  // Takes over what the maps of `programs` hold. Writes nothing but to free what a crash left half written.
+  static Result<std::unique_ptr<BpfLoadBalancer>> open(const SockPrograms& programs);
 
   Result<> apply(const std::string& name, const ServiceEntry& entry) override;
   Result<> remove(const std::string& name) override;
@@ -36,7 +33,7 @@ class BpfLoadBalancer final : public LoadBalancer {
   Result<std::set<std::string>> audit() override;
 
  private:
-  BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace, Sender<BackendsGone> gone);
+  BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace);
 
   // The index of `name`'s service; of an unclaimed one with a frontend of `entry`, which `name` then claims; or 0.
   std::uint32_t find_or_claim(const std::string& name, const ServiceEntry& entry);
@@ -51,8 +48,6 @@ class BpfLoadBalancer final : public LoadBalancer {
   bool owns_address(const IpAddress& address) const;
   // Takes the service out of the maps.
   Result<> drop(std::uint32_t index);
-  // Says of backend elements that nobody can choose any more what they are from now on, and tells that there are such.
-  void retire(Family family, std::span<const std::uint32_t> ids, backend_state state);
 
   ServiceMaps maps_;
   std::map<std::uint32_t, LiveService> services_;  // by index
@@ -61,7 +56,6 @@ class BpfLoadBalancer final : public LoadBalancer {
   std::map<Frontend, std::uint32_t> owners_;  // every frontend in the maps, and where it leads; by address first
   std::uint32_t next_tag_;
   ServiceIds ids_;
-  Sender<BackendsGone> gone_;
 };
 
 }  // namespace fairlead::datapath

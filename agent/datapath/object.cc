@@ -28,8 +28,12 @@ constexpr std::size_t kLibbpfLines = 25;
 
 int keep_line(libbpf_print_level level, const char* format, va_list args) {
   if (level == LIBBPF_DEBUG) return 0;
-  char text[16384];
-  vsnprintf(text, sizeof(text), format, args);
+  va_list again;
+  va_copy(again, args);
+  // A verifier's log has megabytes, and what matters is at its end.
+  std::string text(static_cast<std::size_t>(std::max(vsnprintf(nullptr, 0, format, again), 0)), '\0');
+  va_end(again);
+  vsnprintf(text.data(), text.size() + 1, format, args);
   std::string_view rest(text);
   while (!rest.empty()) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
@@ -74,6 +78,7 @@ std::string map_difference(const bpf_map_info& info, const bpf_map* map, const b
         differs("flags", info.map_flags, bpf_map__map_flags(map)), differs("capacity", info.max_entries, entries)}) {
     if (!text.empty()) return text;
   }
+  if (bpf_map__btf_value_type_id(map) == 0) return "";  // a ring buffer has no types
   if (info.btf_id == 0) return "it carries no type information";
   const std::unique_ptr<btf, DestroyBtf> types(btf__load_from_kernel_by_id(info.btf_id));
   if (types == nullptr) return "its type information cannot be read";
@@ -140,21 +145,6 @@ Result<std::vector<ProgramFacts>> program_facts(const bpf_object* object) {
     out.push_back({info.name, info.id, info.verified_insns});
   }
   return out;
-}
-
-Result<> load_sharing(bpf_object* object, const std::function<int(const char* map)>& map_fd) {
-  libbpf_lines.clear();
-  libbpf_set_print(keep_line);
-  const std::string name = bpf_object__name(object);
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object) {
-    if (bpf_map__is_internal(map)) continue;
-    const int status = bpf_map__reuse_fd(map, map_fd(bpf_map__name(map)));
-    if (status != 0) return fail_libbpf(-status, fmt::format("map {}: share it with {}", bpf_map__name(map), name));
-  }
-  const int status = bpf_object__load(object);
-  if (status != 0) return fail_libbpf(-status, fmt::format("load BPF object {}", name));
-  return {};
 }
 
 Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root) {

@@ -9,10 +9,12 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <set>
 
 #include "agent/datapath/map.h"
 #include "agent/datapath/object.h"
+#include "bpf/abi/conntrack.h"
 #include "bpf/abi/drop.h"
 #include "bpf/abi/endpoint.h"
 
@@ -91,6 +93,75 @@ std::uint32_t program_id(const bpf_program* program) {
   return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0 ? info.id : 0;
 }
 
+// The capacity of the map pinned as `name`, or `otherwise`.
+std::uint32_t pinned_capacity(const BpfRoot& root, const char* name, std::uint32_t otherwise) {
+  const UniqueFd pinned(bpf_obj_get(root.map_path(name).c_str()));
+  bpf_map_info info{};
+  std::uint32_t size = sizeof(info);
+  return pinned && bpf_obj_get_info_by_fd(pinned.get(), &info, &size) == 0 ? info.max_entries : otherwise;
+}
+
+// Unanswered connections may hold a quarter of all slots.
+constexpr std::uint32_t kRingShare = 4;
+
+Result<> set_sizes(pod_bpf& skeleton, const BpfRoot& root, const PodCapacities& wanted) {
+  const auto& maps = skeleton.maps;
+  const std::uint32_t slots = (wanted.connections + 63) / 64 * 64;
+  const SockCapacities& services = wanted.services;
+  const auto shared = [&root](bpf_map* map, std::uint32_t entries) {
+    return std::pair{map, pinned_capacity(root, bpf_map__name(map), entries)};
+  };
+  for (const auto& [map, entries] : {
+           std::pair{maps.ct4, slots + wanted.translated},
+           {maps.ct6, slots + wanted.translated},
+           {maps.ct4_slots, slots},
+           {maps.ct6_slots, slots},
+           {maps.ct4_ring, slots / kRingShare},
+           {maps.ct6_ring, slots / kRingShare},
+           shared(maps.svc4, services.frontends),
+           shared(maps.svc6, services.frontends),
+           shared(maps.services, services.services),
+           shared(maps.runs, services.run_slots),
+           shared(maps.backends4, services.backends),
+           shared(maps.backends6, services.backends),
+           shared(maps.use4, services.backends),
+           shared(maps.use6, services.backends),
+           shared(maps.affinity4, services.affinities),
+           shared(maps.affinity6, services.affinities),
+       }) {
+    const int status = bpf_map__set_max_entries(map, entries);
+    if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", bpf_map__name(map)));
+  }
+  for (int family = 0; family < 2; ++family) {
+    skeleton.rodata->ct_shard_slots[family] = slots / CT_SHARDS;
+    skeleton.rodata->ct_ring_size[family] = slots / kRingShare;
+  }
+  return {};
+}
+
+// Gives connections their default time-outs, unless somebody has given them others.
+Result<> ensure_timeouts(int map_fd) {
+  FL_LET(auto map, (Map<std::uint32_t, ct_config>::duplicate(map_fd)));
+  FL_LET(const auto found, map.lookup(0));
+  if (found && found->hz != 0) return {};
+  timespec tick{};
+  if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) != 0 || tick.tv_nsec == 0) return fail_errno(errno, "clock_getres");
+  ct_config config{.hz = static_cast<__u32>(1'000'000'000 / tick.tv_nsec), .timeouts = {}};
+#define DEFAULT_TIMEOUT(number, constant, name, seconds) config.timeouts[number] = (seconds) * config.hz;
+  CT_STATES(DEFAULT_TIMEOUT)
+#undef DEFAULT_TIMEOUT
+  return map.update(0, config);
+}
+
+// Runs a program that is none of a device's.
+Result<> run_once(const bpf_program* program) {
+  std::array<std::uint8_t, 64> frame{};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size());
+  const int status = bpf_prog_test_run_opts(bpf_program__fd(program), &options);
+  if (status != 0) return fail_errno(-status, fmt::format("program {}: run", bpf_program__name(program)));
+  return {};
+}
+
 }  // namespace
 
 // Index of a record by what leads to it, the same way for every key.
@@ -101,6 +172,7 @@ struct BpfPodPrograms::Maps {
   Object<pod_bpf, pod_bpf__destroy> skeleton;
   Map<std::uint32_t, endpoint> endpoints;
   Index<std::uint32_t> by_ifindex;
+  Index<std::uint32_t> by_device;  // [ifindex % EP_DEVICES]: a short cut, which may mislead
   Index<__be32> by_v4;
   Index<ipv6_address> by_v6;
 
@@ -108,6 +180,7 @@ struct BpfPodPrograms::Maps {
     const auto& maps = skeleton->maps;
     FL_LET(endpoints, decltype(endpoints)::duplicate(bpf_map__fd(maps.endpoints)));
     FL_LET(by_ifindex, decltype(by_ifindex)::duplicate(bpf_map__fd(maps.ep_by_ifindex)));
+    FL_LET(by_device, decltype(by_device)::duplicate(bpf_map__fd(maps.ep_by_device)));
     FL_LET(by_v4, decltype(by_v4)::duplicate(bpf_map__fd(maps.ep_by_v4)));
     FL_LET(by_v6, decltype(by_v6)::duplicate(bpf_map__fd(maps.ep_by_v6)));
     return {};
@@ -131,12 +204,15 @@ struct BpfPodPrograms::Maps {
 BpfPodPrograms::BpfPodPrograms(std::unique_ptr<Maps> maps) : maps_(std::move(maps)) {}
 BpfPodPrograms::~BpfPodPrograms() = default;
 
-Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const BpfRoot& root) {
+Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const BpfRoot& root, const PodCapacities& capacities) {
   auto maps = std::make_unique<Maps>();
   maps->skeleton.reset(pod_bpf__open());
   if (maps->skeleton == nullptr) return fail_errno(errno, "open BPF object pod");
+  FL_TRY(set_sizes(*maps->skeleton, root, capacities));
   FL_TRY(load_object(maps->skeleton->obj, root));
   FL_TRY(maps->open());
+  FL_TRY(ensure_timeouts(bpf_map__fd(maps->skeleton->maps.ct_config)));
+  FL_TRY(run_once(maps->skeleton->progs.ct_start));
   std::unique_ptr<BpfPodPrograms> programs(new BpfPodPrograms(std::move(maps)));
   FL_TRY(programs->adopt());
   return programs;
@@ -226,6 +302,7 @@ Result<> BpfPodPrograms::write(const Slot& slot) {
   for (const IpAddress& address : slot.endpoint.addresses) {
     FL_TRY(maps_->with_key(address, [&](auto& map, const auto& key) { return map.update(key, slot.index); }));
   }
+  FL_TRY(maps_->by_device.update(slot.endpoint.ifindex % EP_DEVICES, slot.index));
   return maps_->by_ifindex.update(slot.endpoint.ifindex, slot.index);
 }
 
@@ -296,6 +373,10 @@ Result<std::vector<VerdictCount>> BpfPodPrograms::counters() const {
 
 Result<std::vector<ProgramFacts>> BpfPodPrograms::facts() const {
   return program_facts(maps_->skeleton->obj);
+}
+
+int BpfPodPrograms::map_fd(const char* name) const {
+  return bpf_object__find_map_fd_by_name(maps_->skeleton->obj, name);
 }
 
 }  // namespace fairlead::datapath

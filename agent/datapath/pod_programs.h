@@ -13,6 +13,7 @@
 #include "agent/base/result.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/object.h"
+#include "agent/datapath/sock_programs.h"
 
 namespace fairlead::datapath {
 
@@ -53,12 +54,20 @@ class PodPrograms {
   virtual Result<std::vector<VerdictCount>> counters() const = 0;
 };
 
+// Sizes of the maps, fixed when they are first made. The defaults take about 80 MB.
+struct PodCapacities {
+  std::uint32_t connections = 131'072;  // of each family; rounded up to a multiple of 64
+  std::uint32_t translated = 131'072;   // so many of them, of each family, may go through a Service
+  SockCapacities services;              // of maps that the socket balancer uses too, where it has not made them yet
+};
+
 // Loads bpf/pod.bpf.c once beside its data maps pinned in the root, or makes and pins them. Programs and filters
-// outlive this object: a filter is held by its device.
-// Cost: attach 0.2–0.5 ms, upsert and erase four map writes.
+// outlive this object: a filter is held by its device. Connections get the default time-outs (map ct_config) where
+// nobody has given them any, and their sweep, in the kernel, runs from here on. Cost: attach 0.2–0.5 ms, upsert and
+// erase four map writes.
 class BpfPodPrograms final : public PodPrograms {
  public:
-  static Result<std::unique_ptr<BpfPodPrograms>> load(const BpfRoot& root);
+  static Result<std::unique_ptr<BpfPodPrograms>> load(const BpfRoot& root, const PodCapacities& capacities = {});
   ~BpfPodPrograms() override;
 
   Result<> attach(std::uint32_t ifindex) override;
@@ -68,6 +77,8 @@ class BpfPodPrograms final : public PodPrograms {
   std::vector<PodEndpoint> endpoints() const override;
   Result<std::vector<VerdictCount>> counters() const override;
   Result<std::vector<ProgramFacts>> facts() const;
+  // A map by its name in the object; -1 where there is none. The fd stays this object's.
+  int map_fd(const char* name) const;
 
  private:
   struct Maps;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,7 +11,9 @@
 #include "agent/base/ip.h"
 #include "agent/base/mac.h"
 #include "agent/base/result.h"
-#include "agent/netlink/conversation.h"
+#include "agent/base/unique_fd.h"
+
+struct nlmsghdr;
 
 namespace fairlead::netlink {
 
@@ -69,11 +72,16 @@ class Socket {
   // Adds or replaces a permanent neighbour.
   Result<> set_neighbour(std::uint32_t ifindex, const IpAddress& address, const Mac& mac);
 
-  int fd() const { return kernel_.fd(); }
+  int fd() const { return fd_.get(); }
 
  private:
-  explicit Socket(Conversation kernel) : kernel_(std::move(kernel)) {}
-  Conversation kernel_;
+  explicit Socket(UniqueFd fd) : fd_(std::move(fd)) {}
+  // Sends and reads up to the acknowledgement; `each` gets what came before it.
+  Result<> exchange(class Message& message, const std::string& what,
+                    const std::function<void(const nlmsghdr*)>& each = {});
+
+  UniqueFd fd_;
+  std::uint32_t sequence_ = 0;
 };
 
 }  // namespace fairlead::netlink

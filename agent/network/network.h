@@ -14,10 +14,8 @@
 #include "agent/base/loop.h"
 #include "agent/base/metrics.h"
 #include "agent/base/request.h"
-#include "agent/base/table_writer.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/datapath/pod_programs.h"
-#include "agent/model/rows.h"
 #include "agent/netlink/link_watch.h"
 #include "agent/netlink/netns.h"
 #include "agent/network/attachment.h"
@@ -52,7 +50,6 @@ class Network {
     NetworkConfig config;
     datapath::PodPrograms& programs;
     datapath::SocketClients& sockets;
-    TableWriter<model::ServedNetns> namespaces;
     Responder<Inspect, Json> requests;
     metrics::Registry& registry;
   };
@@ -71,7 +68,6 @@ class Network {
 
   Result<> adopt();
   Result<> adopt_one(const Endpoint& endpoint);
-  void tell_namespaces() const;
   JournalState journal_from_kernel(const std::vector<netlink::Link>& links) const;
   Result<> remove_strays();
 
@@ -93,7 +89,6 @@ class Network {
   // Whether all that attach() made is still there; kNotFound names what is not.
   Result<> verify(const Endpoint& endpoint, netlink::Netns& pod);
   datapath::PodEndpoint pod_endpoint(const Endpoint& endpoint) const;
-  static model::ServedNetns served_netns(const Endpoint& endpoint);
   Result<> save() const;
   void count_addresses();
   void count_packets();
@@ -103,7 +98,6 @@ class Network {
   NetworkConfig config_;
   datapath::PodPrograms& programs_;
   datapath::SocketClients& sockets_;
-  TableWriter<model::ServedNetns> namespaces_;
   Responder<Inspect, Json> requests_;
   metrics::Registry& registry_;
   Journal journal_;

@@ -8,7 +8,7 @@
  *   ct4, ct6     hash        struct ct_key_v4 or _v6, struct ct_index
  *   ct4_slots    array       slot, struct ct_slot_v4; memory-mapped by the agent
  *   ct6_slots    array       slot, struct ct_slot_v6; likewise
- *   ct4_ring     array       position, struct ct_index of an unanswered connection, by age
+ *   ct4_ring     array       position, struct ct_index of an unanswered connection, by age (slot + 1)
  *   ct6_ring     array       likewise
  *   ct_shards    array       family * CT_SHARDS + shard (family 0: IPv4), struct ct_shard
  *   ct_config    array       0, struct ct_config
@@ -157,7 +157,7 @@ struct ct_shard {
 	__u64 free;             /* top of the list of free slots: its number + 1 (or 0), above it a count of changes */
 	__u32 fresh;            /* so many of its slots have ever been used: the first ones */
 	__u32 cursor;           /* the sweep goes on here */
-	__u32 ring_head;        /* unanswered connections ever put into the ring … */
+	__u32 ring_head;        /* of a family's shard 0: connections ever put into its ring … */
 	__u32 ring_tail;        /* … and taken out at its old end */
 	__u32 swept;            /* jiffies of the last tick */
 	__u32 reserved[5];
@@ -210,8 +210,8 @@ struct frag {
 
 #define FRAG_SECONDS 10
 
-static inline int ct_is_ordered_v6(const struct ipv6_address *a, __be16 a_port, const struct ipv6_address *b,
-				   __be16 b_port)
+static inline __attribute__((always_inline)) int ct_is_ordered_v6(const struct ipv6_address *a, __be16 a_port,
+								  const struct ipv6_address *b, __be16 b_port)
 {
 	const __u32 *x = a->words, *y = b->words;
 
@@ -225,7 +225,8 @@ static inline int ct_is_ordered_v6(const struct ipv6_address *a, __be16 a_port, 
 }
 
 /* The order is that of the words as they lie in memory: any will do, if both directions get the same key. */
-static inline struct ct_key_v4 ct_key_of_v4(__be32 a, __be16 a_port, __be32 b, __be16 b_port, __u8 protocol)
+static inline __attribute__((always_inline)) struct ct_key_v4 ct_key_of_v4(__be32 a, __be16 a_port, __be32 b,
+									   __be16 b_port, __u8 protocol)
 {
 	const int ordered = a != b ? a < b : a_port <= b_port;
 	struct ct_key_v4 key = { ordered ? a : b,           ordered ? b : a, ordered ? a_port : b_port,
@@ -234,13 +235,28 @@ static inline struct ct_key_v4 ct_key_of_v4(__be32 a, __be16 a_port, __be32 b, _
 	return key;
 }
 
-static inline struct ct_key_v6 ct_key_of_v6(const struct ipv6_address *a, __be16 a_port, const struct ipv6_address *b,
-					    __be16 b_port, __u8 protocol)
+/* The same in place: a value of this size costs BPF programs twice the stack. */
+static inline __attribute__((always_inline)) void ct_set_key_v6(struct ct_key_v6 *key, const struct ipv6_address *a,
+								__be16 a_port, const struct ipv6_address *b,
+								__be16 b_port, __u8 protocol)
 {
 	const int ordered = ct_is_ordered_v6(a, a_port, b, b_port);
-	struct ct_key_v6 key = { ordered ? *a : *b,         ordered ? *b : *a, ordered ? a_port : b_port,
-				 ordered ? b_port : a_port, protocol,          { 0, 0, 0 } };
+	const struct ipv6_address *low = ordered ? a : b, *high = ordered ? b : a;
 
+	key->low = *low;
+	key->high = *high;
+	key->low_port = ordered ? a_port : b_port;
+	key->high_port = ordered ? b_port : a_port;
+	key->protocol = protocol;
+	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+}
+
+static inline __attribute__((always_inline)) struct ct_key_v6
+ct_key_of_v6(const struct ipv6_address *a, __be16 a_port, const struct ipv6_address *b, __be16 b_port, __u8 protocol)
+{
+	struct ct_key_v6 key;
+
+	ct_set_key_v6(&key, a, a_port, b, b_port, protocol);
 	return key;
 }
 

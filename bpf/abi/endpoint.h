@@ -9,6 +9,7 @@
 #include "bpf/abi/address.h"
 
 #define MAX_ENDPOINTS 4096
+#define EP_DEVICES 65536 /* elements of array ep_by_device: [ifindex % EP_DEVICES] is an index in `endpoints` */
 
 struct endpoint {
 	__u32 ifindex;      /* host-side device; 0: the element is free */

@@ -38,6 +38,14 @@ struct {
 	__type(value, __u32);
 } ep_by_v6 SEC(".maps");
 
+/* By the low bits of an ifindex, for a lookup that costs no hash; of two devices that share them one is found. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, EP_DEVICES);
+	__type(key, __u32);
+	__type(value, __u32);
+} ep_by_device SEC(".maps");
+
 static __always_inline bool same_v6(const struct ipv6_address *a, const struct ipv6_address *b)
 {
 	return a->words[0] == b->words[0] && a->words[1] == b->words[1] && a->words[2] == b->words[2] &&
@@ -57,21 +65,47 @@ static __always_inline const struct endpoint *endpoint_at(const __u32 *index)
 
 static __always_inline const struct endpoint *endpoint_by_ifindex(__u32 ifindex)
 {
-	const struct endpoint *ep = endpoint_at(bpf_map_lookup_elem(&ep_by_ifindex, &ifindex));
+	const __u32 device = ifindex % EP_DEVICES;
+	const struct endpoint *ep = endpoint_at(bpf_map_lookup_elem(&ep_by_device, &device));
 
+	if (ep && ep->ifindex == ifindex)
+		return ep;
+	ep = endpoint_at(bpf_map_lookup_elem(&ep_by_ifindex, &ifindex));
 	return ep && ep->ifindex == ifindex ? ep : NULL;
 }
 
-static __always_inline const struct endpoint *endpoint_by_v4(__be32 address)
+static __always_inline bool has_address(const struct endpoint *ep, const struct ipv6_address *address, bool is_v4)
 {
-	const struct endpoint *ep = endpoint_at(bpf_map_lookup_elem(&ep_by_v4, &address));
-
-	return ep && ep->ifindex && ep->v4 == address ? ep : NULL;
+	return ep && ep->ifindex && (is_v4 ? ep->v4 == address->words[3] : same_v6(&ep->v6, address));
 }
 
-static __always_inline const struct endpoint *endpoint_by_v6(const struct ipv6_address *address)
-{
-	const struct endpoint *ep = endpoint_at(bpf_map_lookup_elem(&ep_by_v6, address));
+/* What a cache may say of a receiver beside its record's index + 1. */
+#define RECEIVER_UNKNOWN 0
+#define RECEIVER_ELSEWHERE 0xffff /* not a local pod; one that gets the address later is reached through the stack */
 
-	return ep && ep->ifindex && same_v6(&ep->v6, address) ? ep : NULL;
+/* The local pod with the address, or NULL. *cached is the caller's, for the same address at each call. */
+static __always_inline const struct endpoint *endpoint_by_address(const struct ipv6_address *address, __u16 *cached,
+								  bool is_v4)
+{
+	const struct endpoint *ep;
+	const __u32 *index;
+	__u32 at = *cached;
+
+	if (at == RECEIVER_ELSEWHERE)
+		return NULL;
+	if (at != RECEIVER_UNKNOWN) {
+		at--;
+		ep = endpoint_at(&at);
+		if (has_address(ep, address, is_v4))
+			return ep;
+	}
+	index = is_v4 ? bpf_map_lookup_elem(&ep_by_v4, &address->words[3]) : bpf_map_lookup_elem(&ep_by_v6, address);
+	at = index ? *index : MAX_ENDPOINTS;
+	ep = endpoint_at(&at);
+	if (!has_address(ep, address, is_v4)) {
+		*cached = RECEIVER_ELSEWHERE;
+		return NULL;
+	}
+	*cached = at + 1;
+	return ep;
 }

@@ -159,7 +159,7 @@ std::vector<std::string> Node::agent_command(const std::string& command) const {
   return {FAIRLEAD_BIN "/fairlead-agent", command, "--config", folder_ / "agent.yaml", "--mode", "node",
           "--manifests", folder_ / "manifests", "--node-name", "node", "--node-ip", fmt::format("{},{}", kNodeV4, kNodeV6),
           "--pod-cidr", fmt::format("{},{}", kPodsV4, kPodsV6), "--service-cidr", "10.96.0.0/16,fd00:10:96::/112",
-          "--runtime-endpoint", runtime_endpoint_.empty() ? containerd().endpoint() : runtime_endpoint_,
+          "--runtime-endpoint", containerd().endpoint(),
           "--bpf-root", testkit::bpffs() + "/" + folder_.filename().string(),
           "--cgroup-root", fmt::format("{}/{}", kCgroup2, cgroup_name()),
           "--state-dir", folder_ / "state", "--run-dir", folder_ / "run",
@@ -174,29 +174,19 @@ testkit::CommandResult Node::agent_does(const std::string& command) const {
   return run_command(line);
 }
 
-Result<> Node::launch_agent() {
-  FL_LET(agent_, testkit::Process::start(agent_command("run"), folder_ / "agent.log"));
-  return {};
-}
-
-bool Node::agent_ready() const {
-  const Json status = ctl("status");
-  return status.is_object() && status.value("ready", false);
-}
-
 Result<> Node::start_agent() {
-  FL_TRY(launch_agent());
-  const bool came = eventually([&] { return !agent_.running() || agent_ready(); }, 20s);
+  FL_LET(agent_, testkit::Process::start(agent_command("run"), folder_ / "agent.log"));
+  const auto ready = [&] {
+    const Json status = ctl("status");
+    return !agent_.running() || (status.is_object() && status.value("ready", false));
+  };
+  const bool came = eventually(ready, 20s);
   if (came && agent_.running()) return {};
   return fail(Code::kUnavailable, "the agent is not ready: {}\n{}", ctl("status").dump(), agent_log());
 }
 
 std::string Node::agent_log() const {
   return run_command("tail -n 60 " + (folder_ / "agent.log").string()).output;
-}
-
-bool Node::agent_logged(const std::string& text) const {
-  return read(folder_ / "agent.log").contains(text);
 }
 
 void Node::apply(const std::string& file, const std::string& text) const {
@@ -351,7 +341,7 @@ Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int n
                                                 "--keepalive-rate",
                                                 "20",
                                                 "--duration",
-                                                "300s",
+                                                "60s",
                                                 "--until-file",
                                                 "/tmp/enough"},
                                                log));

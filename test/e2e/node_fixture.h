@@ -62,18 +62,12 @@ class Node {
 
   // Starts the agent; returns when its status says that it is ready.
   Result<> start_agent();
-  Result<> launch_agent();  // the same without waiting
-  bool agent_ready() const;
-  // Where the agent, from its next start on, finds the runtime; else it is containerd's own socket.
-  void reach_runtime_at(const std::string& endpoint) { runtime_endpoint_ = endpoint; }
   void kill_agent() { agent_.kill(); }
   int stop_agent() { return agent_.stop(); }
   bool agent_runs() { return agent_.running(); }
-  pid_t agent_pid() const { return agent_.pid(); }
   // A command of the agent's program with the agent's flags, to its end.
   testkit::CommandResult agent_does(const std::string& command) const;
-  std::string agent_log() const;                     // its last lines
-  bool agent_logged(const std::string& text) const;  // ever
+  std::string agent_log() const;  // its last lines
 
   // Manifests; a file comes and changes by a rename.
   void apply(const std::string& file, const std::string& text) const;
@@ -93,8 +87,6 @@ class Node {
   // The daemon alone; its containers and shims stay.
   void kill_containerd() { containerd().kill_daemon(); }
   Result<> start_containerd();
-  std::string runtime_socket() const { return folder_ / "containerd" / "containerd.sock"; }
-  testkit::CommandResult ctr(const std::string& args) const { return containerd().ctr(args); }
   // What containerd has: ids of containers (without sandboxes) of a pod, running ones or all; every id there is.
   std::set<std::string> containers(const std::string& pod, bool running = true) const;
   std::set<std::string> all_containers() const;
@@ -125,7 +117,6 @@ class Node {
   const std::filesystem::path folder_;
   const std::filesystem::path containerd_bin_;
   std::vector<testkit::Containerd> daemons_;  // one for each start, all of one folder; the last one runs
-  std::string runtime_endpoint_;
   testkit::Process agent_;
 };
 

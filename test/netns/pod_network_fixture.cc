@@ -90,9 +90,8 @@ Node::Node(const std::string& cidrs, FakeSocketClients& sockets) {
   NetworkConfig config{.pod_cidrs = parse_cidr_list(cidrs).value(),
                        .node_ips = parse_ip_list("10.0.0.1,fd00:ffff::1").value(),
                        .state_dir = testkit::folder()};
-  network_ = std::make_unique<Network>(
-      loop_, clock,
-      Network::Deps{config, *watched, sockets, namespaces_.writer("network"), std::move(responder), registry_});
+  network_ = std::make_unique<Network>(loop_, clock,
+                                       Network::Deps{config, *watched, sockets, std::move(responder), registry_});
   started = network_->start();
   server_ = std::make_unique<server::LocalServer>(loop_, testkit::folder() + "/agent.sock",
                                                   server::Routes{{"cni.", {caller_}}});

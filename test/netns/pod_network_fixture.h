@@ -18,7 +18,6 @@
 #include "agent/datapath/pod_programs.h"
 #include "agent/network/network.h"
 #include "agent/server/local_server.h"
-#include "agent/state/table.h"
 #include "test/kit/netns.h"
 
 namespace fairlead::network {
@@ -86,7 +85,6 @@ class Node {
  private:
   std::optional<datapath::BpfRoot> root_;
   prometheus::Registry registry_;
-  state::Table<model::ServedNetns> namespaces_{{"network"}};
   Loop loop_;
   std::unique_ptr<Network> network_;
   Caller<Inspect, Json> caller_;

@@ -56,7 +56,7 @@ struct Agent {
     FL_LET(auto root, BpfRoot::open(path));
     agent.root = std::make_unique<BpfRoot>(std::move(root));
     FL_LET(agent.programs, SockPrograms::load(*agent.root, sizes));
-    FL_LET(agent.balancer, BpfLoadBalancer::open(*agent.programs, make_channel<BackendsGone>().first));
+    FL_LET(agent.balancer, BpfLoadBalancer::open(*agent.programs));
     FL_LET(agent.clients, BpfSocketClients::open(*agent.programs));
     FL_TRY(agent.programs->attach(cgroup));
     return agent;

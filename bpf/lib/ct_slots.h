@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The slab: connections' maps, taking and giving back slots, ending a connection. Slots of a shard that were used are
+ * on its list, the others are numbered from `fresh` on. Neither locks nor waits.
+ */
+#pragma once
+
+#include "bpf/abi/conntrack.h"
+#include "bpf/lib/clock.h"
+#include "bpf/lib/service.h"
+
+/* Sizes, set by the agent before the load. */
+const volatile __u32 ct_shard_slots[2] = { 1, 1 }; /* slots of one shard: IPv4, IPv6 */
+const volatile __u32 ct_ring_size[2] = { 1, 1 };   /* places for unanswered connections */
+
+#define CT_HASH(name, key_type)                  \
+	struct {                                 \
+		__uint(type, BPF_MAP_TYPE_HASH); \
+		__uint(max_entries, 1);          \
+		__type(key, key_type);           \
+		__type(value, struct ct_index);  \
+	} name SEC(".maps")
+
+#define CT_ARRAY(name, value_type, flags)         \
+	struct {                                  \
+		__uint(type, BPF_MAP_TYPE_ARRAY); \
+		__uint(map_flags, flags);         \
+		__uint(max_entries, 1);           \
+		__type(key, __u32);               \
+		__type(value, value_type);        \
+	} name SEC(".maps")
+
+CT_HASH(ct4, struct ct_key_v4);
+CT_HASH(ct6, struct ct_key_v6);
+CT_ARRAY(ct4_slots, struct ct_slot_v4, BPF_F_MMAPABLE);
+CT_ARRAY(ct6_slots, struct ct_slot_v6, BPF_F_MMAPABLE);
+CT_ARRAY(ct4_ring, struct ct_index, 0);
+CT_ARRAY(ct6_ring, struct ct_index, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * CT_SHARDS);
+	__type(key, __u32);
+	__type(value, struct ct_shard);
+} ct_shards SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CT_MAX_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} ct_counters SEC(".maps");
+
+static __always_inline void ct_count(__u32 counter)
+{
+	__u64 *count = bpf_map_lookup_elem(&ct_counters, &counter);
+
+	if (count)
+		(*count)++;
+}
+
+static __always_inline struct ct_head *ct_slot(__u32 index, bool is_v4)
+{
+	return is_v4 ? bpf_map_lookup_elem(&ct4_slots, &index) : bpf_map_lookup_elem(&ct6_slots, &index);
+}
+
+static __always_inline void *ct_hash(bool is_v4)
+{
+	return is_v4 ? (void *)&ct4 : (void *)&ct6;
+}
+
+static __always_inline __u32 slots_of_shard(bool is_v4)
+{
+	return ct_shard_slots[is_v4 ? 0 : 1];
+}
+
+static __always_inline struct ct_shard *ct_shard(__u32 shard, bool is_v4)
+{
+	const __u32 key = (shard % CT_SHARDS) + (is_v4 ? 0 : CT_SHARDS);
+
+	return bpf_map_lookup_elem(&ct_shards, &key);
+}
+
+static __always_inline __u32 make_tag(__u32 generation, __u32 life)
+{
+	return generation << CT_LIFE_BITS | life;
+}
+
+static __always_inline bool change_tag(struct ct_head *head, __u32 before, __u32 after)
+{
+	return __sync_val_compare_and_swap(&head->tag, before, after) == before;
+}
+
+/* Puts a slot that is DYING and in no hash back on its shard's list, of the next generation. */
+static __always_inline void give_back(struct ct_head *head, __u32 index, bool is_v4)
+{
+	const __u32 per_shard = slots_of_shard(is_v4);
+	struct ct_shard *shard = per_shard ? ct_shard(index / per_shard, is_v4) : NULL;
+	const __u32 dying = head->tag;
+
+	if (!shard)
+		return;
+	for (int i = 0; i < 16; i++) {
+		const __u64 top = READ_ONCE(shard->free);
+
+		head->next = top;
+		head->tag = make_tag((dying >> CT_LIFE_BITS) + 1, CT_FREE);
+		if (__sync_val_compare_and_swap(&shard->free, top, ((top >> 32) + 1) << 32 | (index + 1)) == top)
+			return;
+	}
+	/* Others were quicker each time: the sweep tries again. */
+	head->deadline = jiffies32();
+	head->tag = dying;
+}
+
+struct ct_walk {
+	__u32 first; /* shard to begin with */
+	__u32 index; /* of the slot that was taken */
+	__u32 is_v4;
+	__u32 found;
+};
+
+static __always_inline int take_from(struct ct_walk *walk, __u32 number, bool is_v4)
+{
+	struct ct_shard *shard = ct_shard(number, is_v4);
+	const __u32 per_shard = slots_of_shard(is_v4);
+	const struct ct_head *head;
+	__u64 top;
+	__u32 index, next;
+
+	if (!shard)
+		return 0;
+	top = READ_ONCE(shard->free);
+	index = top;
+	if (index) {
+		head = ct_slot(index - 1, is_v4);
+		if (!head)
+			return 0;
+		next = READ_ONCE(head->next);
+		if (__sync_val_compare_and_swap(&shard->free, top, ((top >> 32) + 1) << 32 | next) != top)
+			return 0;
+		walk->index = index - 1;
+		walk->found = 1;
+		return 1;
+	}
+	if (READ_ONCE(shard->fresh) >= per_shard)
+		return 0;
+	index = __sync_fetch_and_add(&shard->fresh, 1);
+	if (index >= per_shard)
+		return 0;
+	walk->index = number % CT_SHARDS * per_shard + index;
+	walk->found = 1;
+	return 1;
+}
+
+/* Four tries a shard: one that others are busy with is left alone. */
+static long take_step(__u32 i, struct ct_walk *walk)
+{
+	const __u32 number = walk->first + i / 4;
+
+	return walk->is_v4 ? take_from(walk, number, true) : take_from(walk, number, false);
+}
+
+/* A connection's two keys as the hash knows them. */
+static __always_inline void forward_key(const struct ct_head *head, void *key, bool is_v4)
+{
+	if (is_v4) {
+		const struct ct_slot_v4 *s = (const void *)head;
+
+		*(struct ct_key_v4 *)key =
+			ct_key_of_v4(s->client, s->client_port, s->server, s->server_port, head->protocol);
+	} else {
+		const struct ct_slot_v6 *s = (const void *)head;
+
+		ct_set_key_v6(key, &s->client, s->client_port, &s->server, s->server_port, head->protocol);
+	}
+}
+
+static __always_inline void reverse_key(const struct ct_head *head, void *key, bool is_v4)
+{
+	if (is_v4) {
+		const struct ct_slot_v4 *s = (const void *)head;
+
+		*(struct ct_key_v4 *)key = ct_key_of_v4(s->from, s->from_port, s->to, s->to_port, head->protocol);
+	} else {
+		const struct ct_slot_v6 *s = (const void *)head;
+
+		ct_set_key_v6(key, &s->from, s->from_port, &s->to, s->to_port, head->protocol);
+	}
+}
+
+/* Takes the key out of the hash if it leads to the slot: 0, or -errno where it may be there still. */
+static __always_inline long remove_key(const void *key, __u32 index, __u32 generation, bool is_v4)
+{
+	const struct ct_index *held = bpf_map_lookup_elem(ct_hash(is_v4), key);
+	long result;
+
+	if (!held || READ_ONCE(held->slot) != index || READ_ONCE(held->generation) != generation)
+		return 0;
+	result = bpf_map_delete_elem(ct_hash(is_v4), key);
+	return result == -ENOENT ? 0 : result;
+}
+
+/* The slot is DYING, by the caller's doing: takes its keys out of the hash and gives it back. */
+static __always_inline void bury(struct ct_head *head, __u32 index, bool is_v4)
+{
+	const __u32 generation = head->tag >> CT_LIFE_BITS;
+	struct ct_key_v6 key; /* large enough for either */
+	long result = 0;
+
+	if (head->flags & CT_TRANSLATED) {
+		reverse_key(head, &key, is_v4);
+		result = remove_key(&key, index, generation, is_v4);
+	}
+	forward_key(head, &key, is_v4);
+	result = remove_key(&key, index, generation, is_v4) ?: result;
+	/* The hash refuses who interrupts it at work on the same bucket: the sweep tries again. */
+	if (result)
+		return;
+	if (head->service)
+		connection_closed(head->backend, head->backend_generation, is_v4);
+	ct_count(is_v4 ? CT_ENDED_V4 : CT_ENDED_V6);
+	give_back(head, index, is_v4);
+}
+
+static __always_inline int end_slot(__u32 index, __u32 tag, bool is_v4)
+{
+	struct ct_head *head = ct_slot(index, is_v4);
+
+	if (!head || !change_tag(head, tag, (tag & ~CT_LIFE_MASK) | CT_DYING))
+		return 0;
+	head->deadline = jiffies32();
+	bury(head, index, is_v4);
+	return 1;
+}
+
+/* Functions of their own to the verifier, which looks at each once. */
+__noinline int end_v4(__u32 index, __u32 tag)
+{
+	return end_slot(index, tag, true);
+}
+
+__noinline int end_v6(__u32 index, __u32 tag)
+{
+	return end_slot(index, tag, false);
+}
+
+/* Ends the connection that slot `index` holds by `tag`; false where another was first. */
+static __always_inline bool end_connection(__u32 index, __u32 tag, bool is_v4)
+{
+	return is_v4 ? end_v4(index, tag) : end_v6(index, tag);
+}
+
+/* The shard whose record counts the family's ring: all processors share one, which is in order of age. */
+static __always_inline struct ct_shard *ring_of(bool is_v4)
+{
+	return ct_shard(0, is_v4);
+}
+
+static __always_inline struct ct_index *ring_place(__u32 position, bool is_v4)
+{
+	const __u32 size = ct_ring_size[is_v4 ? 0 : 1];
+	const __u32 key = size ? position % size : 0;
+
+	return is_v4 ? bpf_map_lookup_elem(&ct4_ring, &key) : bpf_map_lookup_elem(&ct6_ring, &key);
+}
+
+/* Ends the unanswered connection that a place in the ring names, if it is one still. */
+static __always_inline bool reclaim(const struct ct_index *place, bool is_v4)
+{
+	const __u32 index = READ_ONCE(place->slot) - 1;
+	const __u32 tag = make_tag(READ_ONCE(place->generation), CT_NEW);
+	struct ct_head *head = ct_slot(index, is_v4); /* none where the place was never used */
+
+	if (!head || READ_ONCE(head->tag) != tag || !end_connection(index, tag, is_v4))
+		return false;
+	ct_count(CT_RECLAIMED);
+	return true;
+}
+
+static __always_inline int reclaim_oldest(struct ct_walk *walk, bool is_v4)
+{
+	const __u32 size = ct_ring_size[is_v4 ? 0 : 1];
+	struct ct_shard *ring = ring_of(is_v4);
+	const struct ct_index *place;
+	__u32 head, tail, oldest;
+
+	if (!ring)
+		return 1;
+	head = READ_ONCE(ring->ring_head);
+	tail = READ_ONCE(ring->ring_tail);
+	if (head == tail)
+		return 1;
+	oldest = head - tail > size ? head - size : tail; /* the head may have gone round */
+	if (__sync_val_compare_and_swap(&ring->ring_tail, tail, oldest + 1) != tail)
+		return 0;
+	place = ring_place(oldest, is_v4);
+	walk->found = place && reclaim(place, is_v4);
+	return walk->found;
+}
+
+static long reclaim_step(__u32 i, struct ct_walk *walk)
+{
+	return walk->is_v4 ? reclaim_oldest(walk, true) : reclaim_oldest(walk, false);
+}
+
+/* So many places of the ring are looked at for a slot: where most were answered, refusal is cheaper than the search. */
+#define CT_RECLAIM_TRIES 1024
+
+/* Takes a slot, FILLING from here on, by reclaiming if need be; NULL: full. */
+static __always_inline struct ct_head *take_slot(__u32 *index, bool is_v4)
+{
+	struct ct_walk walk = { .first = bpf_get_smp_processor_id(), .is_v4 = is_v4 };
+	struct ct_head *head;
+
+	bpf_loop(4 * CT_SHARDS, take_step, &walk, 0);
+	if (!walk.found) {
+		bpf_loop(CT_RECLAIM_TRIES, reclaim_step, &walk, 0);
+		if (!walk.found)
+			return NULL;
+		walk.found = 0;
+		bpf_loop(4 * CT_SHARDS, take_step, &walk, 0);
+		if (!walk.found)
+			return NULL;
+	}
+	head = ct_slot(walk.index, is_v4);
+	if (!head)
+		return NULL;
+	head->tag = (head->tag & ~CT_LIFE_MASK) | CT_FILLING;
+	*index = walk.index;
+	return head;
+}
+
+/* Puts an unanswered connection into the ring; the one that was there a round before is reclaimed. */
+static __always_inline void enter_ring(__u32 index, __u32 generation, bool is_v4)
+{
+	struct ct_shard *ring = ring_of(is_v4);
+	struct ct_index *place;
+
+	if (!ring)
+		return;
+	place = ring_place(__sync_fetch_and_add(&ring->ring_head, 1), is_v4);
+	if (!place)
+		return;
+	reclaim(place, is_v4);
+	place->slot = index + 1;
+	place->generation = generation;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* A packet and its connection: found or begun, moved, and what becomes of the packet by it. */
+#pragma once
+
+#include "bpf/lib/balance.h"
+
+/* By the connection that the packet was found to be of (form 1 or 2). */
+static __always_inline enum drop_reason follow(const struct connection *of, const struct packet *packet,
+					       struct flow *flow, bool is_v4)
+{
+	flow->index = of->index;
+	flow->form = of->form;
+	if (!advance(of, packet))
+		return DROP_CT_RACE;
+	flow->translated = of->head->flags & CT_TRANSLATED;
+	if (!flow->translated)
+		return DROP_NONE;
+	if (of->form == FORM_ORIGINAL)
+		to_server(of->head, &flow->to, is_v4);
+	else
+		to_client(of->head, &flow->to, is_v4);
+	/* Had the slot been given away while it was read, another's ends would be in there. */
+	return READ_ONCE(of->head->tag) >> CT_LIFE_BITS == of->tag >> CT_LIFE_BITS ? DROP_NONE : DROP_CT_RACE;
+}
+
+/* Begins the packet's connection, if it is one to begin one; `services`: by a Service's choice where it is for one. */
+/* Begins the connection of a packet that leaves as flow->to says, if it is one to begin one. */
+static __always_inline enum drop_reason begin(const struct packet *packet, struct flow *flow, bool is_v4)
+{
+	struct connection of;
+	int result;
+
+	if (packet->signal == SIGNAL_ANSWER)
+		return DROP_NO_CONNECTION;
+	if (packet->signal == SIGNAL_ABORT)
+		return DROP_NONE;
+	result = insert_connection(&of, packet, &flow->to, &flow->by, is_v4);
+	if (result == -ENOSPC)
+		return DROP_CT_FULL;
+	if (!result) {
+		flow->index = of.index;
+		flow->form = FORM_ORIGINAL;
+		flow->translated = flow->by.service != 0;
+		return DROP_NONE;
+	}
+	/* Another processor may have been first with the same one. */
+	find_connection(&of, packet, false, is_v4);
+	return of.form == FORM_ORIGINAL || of.form == FORM_REPLY ? follow(&of, packet, flow, is_v4) : DROP_TUPLE_TAKEN;
+}
+
+__noinline int begin_v4(const struct packet *packet, struct flow *flow)
+{
+	return packet && flow ? begin(packet, flow, true) : DROP_MALFORMED;
+}
+
+__noinline int begin_v6(const struct packet *packet, struct flow *flow)
+{
+	return packet && flow ? begin(packet, flow, false) : DROP_MALFORMED;
+}
+
+/* Begins the packet's connection, with `services` by a Service's choice where it is for one. */
+static __always_inline enum drop_reason begin_connection(const struct packet *packet, struct flow *flow, bool services,
+							 bool is_v4)
+{
+	enum drop_reason reason = DROP_NONE;
+
+	if (packet->fragment == FRAGMENT_LATER)
+		return DROP_FRAGMENT;
+	/* Twice: another backend may be free of connections that look the same. */
+	for (int i = 0; i < 2; i++) {
+		flow->form = FORM_NONE;
+		flow->to.source = packet->source;
+		flow->to.destination = packet->destination;
+		flow->to.source_port = packet->source_port;
+		flow->to.destination_port = packet->destination_port;
+		if (services)
+			reason = is_v4 ? decide_v4(packet, flow) : decide_v6(packet, flow);
+		if (reason)
+			return reason;
+		flow->answer = false;
+		reason = is_v4 ? begin_v4(packet, flow) : begin_v6(packet, flow);
+		if (reason != DROP_TUPLE_TAKEN || !flow->by.service)
+			break;
+	}
+	return reason;
+}
+
+/* What a connection whose backend is gone does with a packet on its way there. The connection ends. */
+static __always_inline enum drop_reason lose_backend(const struct connection *of, const struct packet *packet,
+						     struct flow *flow, bool is_v4)
+{
+	if (!end_connection(of->index, of->tag, is_v4))
+		return DROP_CT_RACE;
+	if (packet->fragment == FRAGMENT_LATER)
+		return DROP_FRAGMENT;
+	if (!has_start(packet->protocol) || packet->signal == SIGNAL_START)
+		return DROP_NONE;
+	flow->answer = packet->signal != SIGNAL_ABORT;
+	return DROP_BACKEND_GONE;
+}
+
+/*
+ * Finds the packet's connection and follows it. DROP_NONE with form FORM_NONE or FORM_FOREIGN: there is none (any
+ * more), the caller decides whether to begin one; forms 3 and 4: the packet was translated before. `flow` is zero.
+ */
+static __always_inline enum drop_reason track(const struct packet *packet, struct flow *flow, bool is_v4)
+{
+	struct connection of;
+
+	find_connection(&of, packet, false, is_v4);
+	if (of.form == FORM_BUSY)
+		return DROP_CT_RACE;
+	if (of.form != FORM_ORIGINAL && of.form != FORM_REPLY) {
+		flow->form = of.form;
+		return DROP_NONE;
+	}
+	if (packet->signal == SIGNAL_START &&
+	    begins_anew(packet, READ_ONCE(of.head->state), of.form == FORM_REPLY, of.head->flags & CT_TRANSLATED))
+		return end_connection(of.index, of.tag, is_v4) ? DROP_NONE : DROP_CT_RACE;
+	if (of.form == FORM_ORIGINAL && of.head->service &&
+	    is_backend_gone(of.head, packet->protocol == IPPROTO_UDP, is_v4))
+		return lose_backend(&of, packet, flow, is_v4);
+	return follow(&of, packet, flow, is_v4);
+}
