@@ -76,6 +76,7 @@ class Node {
   // As a request from the agent's own server.
   Result<Json> ask(const std::string& op, const Json& args);
   std::uint64_t packets(const std::string& verdict);
+  const datapath::BpfRoot& root() const { return *root_; }
 
   ManualClock clock;
   std::unique_ptr<datapath::BpfPodPrograms> programs;
