@@ -8,7 +8,8 @@
 //   network    CNI requests, endpoints
 //   pods       pod workers, probes, CRI events
 //
-//   edge ──▶ services, slices, pods, config maps, secrets (tables)
+//   edge ──▶ services, slices, pods, config maps, secrets, node (tables)
+//   node ──▶ network (pod ranges)      pods ──▶ network (dataplane mode: an ADD waits for its Pod object)
 //   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
 //   services ──▶ Applied ──▶ pods      pods ──▶ PodStatusUpdate ──▶ edge
 //
@@ -41,7 +42,6 @@
 #include "agent/network/install_cni.h"
 #include "agent/network/network.h"
 #include "agent/node/node.h"
-#include "agent/node/pod_cidrs.h"
 #include "agent/observe/status_hub.h"
 #include "agent/pods/pods.h"
 #include "agent/server/http_server.h"
@@ -110,10 +110,7 @@ class Agent {
   std::string source() const { return uses_manifests() ? kManifestSource : kube::kApiSource; }
 
   node::Identity identity() const {
-    return {.name = config_.node_name,
-            .addresses = config_.node_ips,
-            .runtime_version = {},
-            .agent_version = "v" + std::string(version())};
+    return {.name = config_.node_name, .addresses = config_.node_ips, .agent_version = "v" + std::string(version())};
   }
 
   Result<> open_datapath() {
@@ -147,18 +144,13 @@ class Agent {
     }
     FL_LET(kube::ClusterAccess access,
            config_.kubeconfig.empty() ? kube::in_cluster_access() : kube::read_kubeconfig(config_.kubeconfig));
-    if (config_.pod_cidrs.empty()) {
-      const auto node =
-          runs_pods() ? node::node_object(identity(), node::read_machine_facts(config_.state_dir)) : Json();
-      FL_LET(config_.pod_cidrs, node::wait_for_pod_cidrs(access, config_.node_name, node, std::chrono::minutes(2)));
-    }
     api_ = std::make_unique<kube::ApiSource>(
         edge_.loop(), kube::ApiSource::Deps{.access = std::move(access),
                                             .node_name = config_.node_name,
-                                            .watch_pods = runs_pods(),
                                             .writers = {.services = services_table_.writer(source()),
                                                         .endpoint_slices = slices_table_.writer(source()),
-                                                        .pods = pods_table_.writer(source())},
+                                                        .pods = pods_table_.writer(source()),
+                                                        .node = node_table_.writer(source())},
                                             .statuses = std::move(status_reader),
                                             .inspect = std::move(responder),
                                             .registry = *registry_});
@@ -207,7 +199,9 @@ class Agent {
             .programs = *pod_programs_,
             .sockets = *socket_clients_,
             .requests = std::move(responder),
-            .registry = *registry_});
+            .registry = *registry_,
+            .node = node_table_.reader(),
+            .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(pods_table_.reader())});
     routes_["cni."] = {caller};
     routes_["endpoint."] = {caller};
     return network_->start();
@@ -242,9 +236,12 @@ class Agent {
         edge_.loop(), clock_,
         node::NodeReporter::Deps{.api = api_->api(),
                                  .runtime = *runtime_,
+                                 .node = node_table_.reader(),
                                  .registry = *registry_,
                                  .identity = identity(),
-                                 .facts = node::read_machine_facts(config_.state_dir)});
+                                 .facts = node::read_machine_facts(config_.state_dir),
+                                 .pressures = [this] { return node::read_pressures(config_.state_dir); },
+                                 .config = {.needs_pod_cidrs = config_.pod_cidrs.empty()}});
     return {};
   }
 
@@ -257,8 +254,7 @@ class Agent {
                                  .registry = *registry_,
                                  .node = config_.node_name,
                                  .configuration = to_json(config_),
-                                 .on_ready = [] {
-                                   log::info("agent", "ready: every list is complete and in the maps");
+                                 .on_serving = [] {
                                    if (const auto told = server::notify_systemd("READY=1"); !told) {
                                      log::warn("agent", "systemd was not told", {{"error", told.error()}});
                                    }
@@ -317,6 +313,7 @@ class Agent {
   state::Table<model::Pod> pods_table_{{source()}};
   state::Table<model::ConfigData> config_maps_table_{{source()}};
   state::Table<model::ConfigData> secrets_table_{{source()}};
+  state::Table<model::Node> node_table_{{source()}};
   state::Table<model::LocalPod> local_pods_table_{
       sources({runs_pods() ? std::optional<std::string>(kPods) : std::nullopt})};
 

@@ -23,7 +23,8 @@ constexpr Duration kLastReopen = 16s;
 
 template <class Request>
 constexpr bool kIsImageCall =
-    std::is_same_v<Request, api::ImageStatusRequest> || std::is_same_v<Request, api::PullImageRequest>;
+    std::is_same_v<Request, api::ImageStatusRequest> || std::is_same_v<Request, api::ListImagesRequest> ||
+    std::is_same_v<Request, api::PullImageRequest>;
 
 Code code_of(grpc::StatusCode code) {
   switch (code) {

@@ -28,7 +28,7 @@ class Runtime {
 #define FL_CRI_CALLS(X)                                                                                            \
   X(Version) X(Status) X(RuntimeConfig) X(RunPodSandbox) X(StopPodSandbox) X(RemovePodSandbox) X(PodSandboxStatus) \
   X(ListPodSandbox) X(CreateContainer) X(StartContainer) X(StopContainer) X(RemoveContainer) X(ListContainers)     \
-  X(ContainerStatus) X(ExecSync) X(ImageStatus) X(PullImage)
+  X(ContainerStatus) X(ExecSync) X(ImageStatus) X(ListImages) X(PullImage)
 // clang-format on
 #define FL_CRI_DECLARE(Name) \
   virtual void call(Loop& loop, api::Name##Request request, Duration deadline, Done<api::Name##Response> done) = 0;

@@ -3,6 +3,7 @@
 
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
+#include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
 
@@ -58,6 +59,15 @@ Result<Keyed<model::ConfigData>> decode_secret(std::string_view bytes) {
   k8s::Secret secret;
   FL_TRY(parse(secret, bytes));
   return keyed(Result<model::ConfigData>(project_secret(secret)), "Secret", secret.metadata());
+}
+
+Result<Keyed<model::Node>> decode_node(std::string_view bytes) {
+  k8s::Node node;
+  FL_TRY(parse(node, bytes));
+  auto row = project_node(node);
+  if (!row) return fail_with(std::move(row).error(), "Node " + node.metadata().name());
+  std::string name = row->name;
+  return Keyed<model::Node>(std::move(name), std::move(*row));
 }
 
 }  // namespace fairlead::kube

@@ -3,6 +3,7 @@
 
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
+#include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
 
@@ -154,6 +155,17 @@ model::ConfigData project_config_map(const k8s::ConfigMap& from) {
 
 model::ConfigData project_secret(const k8s::Secret& from) {
   return {project_id(from.metadata()), {from.data().begin(), from.data().end()}};
+}
+
+Result<model::Node> project_node(const k8s::Node& from) {
+  const k8s::ObjectMeta& meta = from.metadata();
+  model::Node node{meta.name(), meta.uid(), {meta.labels().begin(), meta.labels().end()}, {}};
+  for (const std::string& text : from.spec().podcidrs()) {
+    auto range = Cidr::parse(text);
+    if (!range) return fail_with(std::move(range).error(), "spec.podCIDRs");
+    node.pod_cidrs.push_back(*range);
+  }
+  return node;
 }
 
 }  // namespace fairlead::kube

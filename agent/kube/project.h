@@ -12,6 +12,7 @@
 namespace k8s {
 class ConfigMap;
 class EndpointSlice;
+class Node;
 class Secret;
 class Service;
 }  // namespace k8s
@@ -24,5 +25,6 @@ Result<model::EndpointSlice> project_endpoint_slice(const k8s::EndpointSlice& sl
 model::Pod project_pod(std::shared_ptr<const k8s::Pod> pod, std::string source);
 model::ConfigData project_config_map(const k8s::ConfigMap& config);
 model::ConfigData project_secret(const k8s::Secret& secret);
+Result<model::Node> project_node(const k8s::Node& node);
 
 }  // namespace fairlead::kube

@@ -185,6 +185,14 @@ struct StaticPod {
   const std::string& key() const { return id.uid; }
 };
 
+// This node's own object: what the cluster decided about it. Key: name.
+struct Node {
+  std::string name;
+  std::string uid;
+  Labels labels;
+  std::vector<Cidr> pod_cidrs;  // empty: none is given to it (yet)
+};
+
 // How far one consumer of a table has carried changes out ("services has LocalPod rows up to here in the maps").
 struct Applied {
   std::string consumer;

@@ -62,6 +62,7 @@ Ipam::Ipam(const std::vector<Cidr>& ranges, Duration rest) {
 }
 
 Result<std::vector<IpAddress>> Ipam::allocate(WallTime now) {
+  if (pools_.empty()) return fail(Code::kUnavailable, "the Node object names no pod ranges (spec.podCIDRs) yet");
   std::vector<IpAddress> addresses;
   for (Pool& pool : pools_) {
     auto address = pool.allocate(now);

@@ -51,9 +51,10 @@ class Pool {
 // Owner and thread: the network domain on its loop.
 class Ipam {
  public:
-  // `ranges`: one or more, at most one of a family; the first is the primary one.
+  // `ranges`: at most one of a family; the first is the primary one. None: there is nothing to give out yet.
   Ipam(const std::vector<Cidr>& ranges, Duration rest);
 
+  // kUnavailable: there are no ranges.
   Result<std::vector<IpAddress>> allocate(WallTime now);
   Result<> claim(const std::vector<IpAddress>& addresses);
   // Addresses outside the ranges (of an earlier configuration) are ignored.

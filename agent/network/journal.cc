@@ -27,6 +27,11 @@ Result<JournalState> decode(const Json& json) {
     FL_LET(const IpAddress address, IpAddress::parse(text.get<std::string>()));
     state.cursors.push_back(address);
   }
+  for (const Json& text : json.value("ranges", Json::array())) {
+    if (!text.is_string()) return fail(Code::kInvalid, "ranges: want strings");
+    FL_LET(const Cidr range, Cidr::parse(text.get<std::string>()));
+    state.ranges.push_back(range);
+  }
   return state;
 }
 
@@ -45,15 +50,19 @@ Result<JournalState> Journal::load() const {
   }
 }
 
-Result<> Journal::save(const JournalState& state) const {
-  Json json{
-      {"version", kVersion}, {"attachments", Json::array()}, {"resting", Json::object()}, {"cursors", Json::array()}};
+Result<> Journal::save(const JournalState& state, bool durable) const {
+  Json json{{"version", kVersion},
+            {"attachments", Json::array()},
+            {"resting", Json::object()},
+            {"cursors", Json::array()},
+            {"ranges", Json::array()}};
   for (const Attachment& attachment : state.attachments) json["attachments"].push_back(to_json(attachment));
   for (const auto& [address, since] : state.resting) {
     json["resting"][address.str()] = std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
   }
   for (const IpAddress& address : state.cursors) json["cursors"].push_back(address.str());
-  return write_atomically(path_, json.dump(1) + "\n", {.durable = false});
+  for (const Cidr& range : state.ranges) json["ranges"].push_back(range.str());
+  return write_atomically(path_, json.dump(1) + "\n", {.durable = durable});
 }
 
 }  // namespace fairlead::network

@@ -25,7 +25,10 @@ Network::Network(Loop& loop, const Clock& clock, Deps deps)
       requests_(std::move(deps.requests)),
       registry_(deps.registry),
       journal_(config_.state_dir),
-      ipam_(config_.pod_cidrs, config_.address_rest) {}
+      ipam_(config_.pod_cidrs, config_.address_rest),
+      node_(std::move(deps.node)) {
+  if (deps.pods) gate_.emplace(loop_, std::move(*deps.pods), config_.pod_patience);
+}
 
 Result<> Network::start() {
   FL_LET(netlink::Socket socket, netlink::Socket::open());
@@ -37,6 +40,8 @@ Result<> Network::start() {
                                                         .missed = [this] { lose_missing_devices(); }}));
   FL_TRY(adopt());
   count_addresses();
+  if (node_) node_->attach(loop_, [this](const state::Delta<model::Node>& delta) { node_changed(delta); });
+  if (gate_) gate_->start();
   count_timer_ = loop_.every(kCountPeriod, [this] { count_packets(); });
   requests_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) { answer(request, std::move(reply)); });
   return {};
@@ -51,6 +56,7 @@ Result<> Network::adopt() {
   }
   FL_LET(const std::vector<netlink::Link> links, host_->links());
   JournalState journal = loaded ? std::move(*loaded) : journal_from_kernel(links);
+  if (config_.pod_cidrs.empty()) ipam_ = Ipam(journal.ranges, config_.address_rest);
   std::map<std::string, const netlink::Link*> ours;  // by device name
   for (const netlink::Link& link : links) {
     if (parse_device_alias(link.alias)) ours[link.name] = &link;
@@ -84,6 +90,34 @@ Result<> Network::adopt() {
     reaper_->remove(link->ifindex);
   }
   return save();
+}
+
+void Network::node_changed(const state::Delta<model::Node>& delta) {
+  for (const auto& change : delta.changes) {
+    if (change.after != nullptr && !change.after->pod_cidrs.empty()) use_ranges(change.after->pod_cidrs);
+  }
+}
+
+// A Node that was registered anew may have got other ranges: new pods get addresses of those, the others keep theirs.
+void Network::use_ranges(const std::vector<Cidr>& ranges) {
+  if (!config_.pod_cidrs.empty() || std::ranges::equal(ranges, ipam_.pools(), {}, {}, &Pool::range)) return;
+  Ipam fresh(ranges, config_.address_rest);
+  for (const auto& [key, endpoint] : endpoints_) {
+    if (auto claimed = fresh.claim(endpoint.attachment.addresses); !claimed) {
+      log::error(kModule, "a pod's address is another's too", {{"container", key}, {"error", claimed.error()}});
+    }
+  }
+  for (const Pool& old : ipam_.pools()) {
+    for (Pool& pool : fresh.pools()) {
+      if (pool.range().family() == old.range().family()) pool.restore(old.resting(), old.cursor());
+    }
+  }
+  ipam_ = std::move(fresh);
+  std::string text;
+  for (const Cidr& range : ranges) text += (text.empty() ? "" : ",") + range.str();
+  log::info(kModule, "pods get addresses of the Node object's ranges", {{"ranges", text}});
+  if (auto saved = save(true); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
+  count_addresses();
 }
 
 // Without a journal: what the devices' marks and the endpoint records tell. Pod names are lost, traffic is not.
@@ -128,7 +162,15 @@ Result<> Network::adopt_one(const Endpoint& endpoint) {
 
 void Network::answer(const Inspect& request, Reply<Json> reply) {
   const TimePoint begin = clock_.now();
-  Result<Json> result = dispatch(request);
+  const auto attachment = parse_attachment(request.args, true);
+  if (!gate_ || request.op != "cni.add" || !attachment) return answer_now(request, begin, {}, std::move(reply));
+  gate_->pass(*attachment, [this, request, begin, reply = std::move(reply)](Result<> known) mutable {
+    answer_now(request, begin, std::move(known), std::move(reply));
+  });
+}
+
+void Network::answer_now(const Inspect& request, TimePoint begin, Result<> before, Reply<Json> reply) {
+  Result<Json> result = before ? dispatch(request) : std::unexpected(std::move(before).error());
   if (request.op.starts_with("cni.")) {
     metrics::seconds_histogram(registry_, "fairlead_cni_request_seconds", "Time taken by requests of the CNI plugin",
                                {{"op", request.op}})
@@ -310,14 +352,15 @@ datapath::PodEndpoint Network::pod_endpoint(const Endpoint& endpoint) const {
           .addresses = endpoint.attachment.addresses};
 }
 
-Result<> Network::save() const {
+Result<> Network::save(bool durable) const {
   JournalState state;
   for (const auto& [key, endpoint] : endpoints_) state.attachments.push_back(endpoint.attachment);
   for (const Pool& pool : ipam_.pools()) {
     state.resting.insert(pool.resting().begin(), pool.resting().end());
     state.cursors.push_back(pool.cursor());
+    state.ranges.push_back(pool.range());
   }
-  return journal_.save(state);
+  return journal_.save(state, durable);
 }
 
 void Network::count_addresses() {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,15 +23,18 @@
 #include "agent/network/device_reaper.h"
 #include "agent/network/ipam.h"
 #include "agent/network/journal.h"
+#include "agent/network/pod_gate.h"
+#include "agent/state/table.h"
 
 namespace fairlead::network {
 
 struct NetworkConfig {
-  std::vector<Cidr> pod_cidrs;      // at most one of a family
+  std::vector<Cidr> pod_cidrs;      // at most one of a family; none: the Node object's
   std::vector<IpAddress> node_ips;  // the node's own, on one of its devices; at most one of a family
   std::uint32_t mtu = 1450;         // 1500 less VXLAN's 50 bytes
   std::string state_dir;
   Duration address_rest = std::chrono::seconds(30);  // between an address's release and its next use
+  Duration pod_patience = std::chrono::seconds(5);   // how long an ADD waits for its Pod object
 };
 
 // Owner: main.cc. Thread: its loop's, in the node's network namespace. Cost: an ADD takes 1–3 ms of the loop, a DEL
@@ -42,6 +46,9 @@ struct NetworkConfig {
 //   cni.del    {container, ifname} → {}          cni.check  as cni.add → {}
 //   endpoint.list {} → [endpoint…]               endpoint.get {name: container id, "namespace/pod", address or device}
 //
+// Where the configuration names no pod ranges, the Node object's are taken as they come, and kept in the journal: a
+// start goes on with them. Pods keep addresses of an earlier range.
+//
 // An attachment is journaled first, then made; its host side comes up last. So at start a device that is up is a whole
 // one and is adopted; anything less is removed. Devices without our mark are never touched.
 class Network {
@@ -52,6 +59,8 @@ class Network {
     datapath::SocketClients& sockets;
     Responder<Inspect, Json> requests;
     metrics::Registry& registry;
+    std::optional<state::TableReader<model::Node>> node{};  // whose ranges count where the configuration has none
+    std::optional<state::TableReader<model::Pod>> pods{};   // each ADD waits for its own; none: the agent runs the pods
   };
 
   Network(Loop& loop, const Clock& clock, Deps deps);
@@ -67,11 +76,14 @@ class Network {
   using Undo = std::vector<std::function<void()>>;
 
   Result<> adopt();
+  void node_changed(const state::Delta<model::Node>& delta);
+  void use_ranges(const std::vector<Cidr>& ranges);
   Result<> adopt_one(const Endpoint& endpoint);
   JournalState journal_from_kernel(const std::vector<netlink::Link>& links) const;
   Result<> remove_strays();
 
   void answer(const Inspect& request, Reply<Json> reply);
+  void answer_now(const Inspect& request, TimePoint begin, Result<> before, Reply<Json> reply);
   Result<Json> dispatch(const Inspect& request);
   Result<Json> add(const Json& args);
   Result<Json> del(const Json& args);
@@ -89,7 +101,7 @@ class Network {
   // Whether all that attach() made is still there; kNotFound names what is not.
   Result<> verify(const Endpoint& endpoint, netlink::Netns& pod);
   datapath::PodEndpoint pod_endpoint(const Endpoint& endpoint) const;
-  Result<> save() const;
+  Result<> save(bool durable = false) const;
   void count_addresses();
   void count_packets();
 
@@ -102,6 +114,8 @@ class Network {
   metrics::Registry& registry_;
   Journal journal_;
   Ipam ipam_;
+  std::optional<state::TableReader<model::Node>> node_;
+  std::optional<PodGate> gate_;
   std::unique_ptr<netlink::Socket> host_;
   std::unique_ptr<DeviceReaper> reaper_;
   std::uint64_t own_cookie_ = 0;                           // of the node's network namespace

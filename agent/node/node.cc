@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/node.h"
 
+#include <algorithm>
+
 #include "agent/base/log.h"
 
 namespace fairlead::node {
 namespace {
 
 constexpr Duration kRuntimeDeadline = std::chrono::seconds(5);
+constexpr std::size_t kImages = 50;  // nodeStatusMaxImages
+constexpr int kImageNames = 5;
 
 }  // namespace
 
@@ -27,6 +31,37 @@ Health health_of(const Result<cri::api::StatusResponse>& status) {
   return {};
 }
 
+void read_runtime(const cri::api::StatusResponse& status, RuntimeFacts& facts) {
+  facts.handlers = Json::array();
+  for (const auto& handler : status.runtime_handlers()) {
+    facts.handlers.push_back({{"name", handler.name()},
+                              {"features",
+                               {{"recursiveReadOnlyMounts", handler.features().recursive_read_only_mounts()},
+                                {"userNamespaces", handler.features().user_namespaces()}}}});
+  }
+  if (status.has_features()) {
+    facts.features = {{"supplementalGroupsPolicy", status.features().supplemental_groups_policy()}};
+  }
+}
+
+Json images_of(const cri::api::ListImagesResponse& images) {
+  std::vector<const cri::api::Image*> sorted;
+  for (const auto& image : images.images()) sorted.push_back(&image);
+  std::ranges::stable_sort(sorted, std::ranges::greater(), &cri::api::Image::size);
+  if (sorted.size() > kImages) sorted.resize(kImages);
+  Json list = Json::array();
+  for (const cri::api::Image* image : sorted) {
+    Json names = Json::array();
+    for (const auto* kind : {&image->repo_digests(), &image->repo_tags()}) {
+      for (const std::string& name : *kind) {
+        if (names.size() < kImageNames) names.push_back(name);
+      }
+    }
+    list.push_back({{"names", std::move(names)}, {"sizeBytes", image->size()}});
+  }
+  return list;
+}
+
 NodeReporter::NodeReporter(Loop& loop, const Clock& clock, Deps deps)
     : loop_(loop),
       clock_(clock),
@@ -35,6 +70,7 @@ NodeReporter::NodeReporter(Loop& loop, const Clock& clock, Deps deps)
                                  "Node registrations, status reports and Lease renewals that failed.")) {}
 
 void NodeReporter::start() {
+  deps_.node.attach(loop_, [this](const state::Delta<model::Node>& delta) { node_changed(delta); });
   learn_runtime();
   status_timer_ = loop_.every(deps_.config.status_period, [this] {
     if (!uid_.empty()) look();
@@ -44,11 +80,23 @@ void NodeReporter::start() {
   });
 }
 
+void NodeReporter::node_changed(const state::Delta<model::Node>& delta) {
+  for (const auto& change : delta.changes) {
+    has_pod_cidrs_ = change.after != nullptr && !change.after->pod_cidrs.empty();
+    if (uid_.empty()) continue;
+    if (change.after == nullptr && change.before->uid == uid_) {  // somebody deleted the Node: register anew
+      uid_.clear();
+      register_node();
+    } else if (has_pod_cidrs_ && (change.before == nullptr || change.before->pod_cidrs.empty())) {
+      look();
+    }
+  }
+}
+
 void NodeReporter::learn_runtime() {
   deps_.runtime.call(loop_, cri::api::VersionRequest(), kRuntimeDeadline,
                      [this](Result<cri::api::VersionResponse> version) {
-                       if (version)
-                         deps_.identity.runtime_version = version->runtime_name() + "://" + version->runtime_version();
+                       if (version) runtime_.version = version->runtime_name() + "://" + version->runtime_version();
                        register_node();
                      });
 }
@@ -62,42 +110,67 @@ void NodeReporter::register_node() {
 
 void NodeReporter::registered(Result<Json> node) {
   if (!node) {
-    failures_.Increment();
-    log::warn("node", "registration failed", {{"node", deps_.identity.name}, {"error", node.error()}});
+    failed("registration failed", node.error());
     retry_ = loop_.after(backoff_.delay(++attempts_), [this] { register_node(); });
     return;
   }
   attempts_ = 0;
   uid_ = (*node)["metadata"].value("uid", "");
+  conditions_ = read_conditions(*node);
+  reported_ = Json();
   log::info("node", "registered", {{"node", deps_.identity.name}, {"uid", uid_}});
+  put_labels(*node);
   look();
   renew_lease();
 }
 
-void NodeReporter::look() {
-  deps_.runtime.call(loop_, cri::api::StatusRequest(), kRuntimeDeadline,
-                     [this](Result<cri::api::StatusResponse> status) { report(health_of(status)); });
+void NodeReporter::put_labels(const Json& node) {
+  const Json missing = missing_labels(node, deps_.identity, deps_.facts);
+  if (missing.is_null()) return;
+  deps_.api.patch(node_path(), {{"metadata", {{"labels", missing}}}}, [this](const Result<Json>& answer) {
+    if (!answer) failed("labels not written", answer.error());
+  });
 }
 
-void NodeReporter::report(const Health& health) {
+void NodeReporter::look() {
+  deps_.runtime.call(loop_, cri::api::StatusRequest(), kRuntimeDeadline,
+                     [this](const Result<cri::api::StatusResponse>& status) {
+                       if (status) read_runtime(*status, runtime_);
+                       const Health health = health_of(status);
+                       deps_.runtime.call(loop_, cri::api::ListImagesRequest(), kRuntimeDeadline,
+                                          [this, health](const Result<cri::api::ListImagesResponse>& images) {
+                                            if (images) runtime_.images = images_of(*images);
+                                            report(health);
+                                          });
+                     });
+}
+
+void NodeReporter::report(Health health) {
+  if (uid_.empty()) return;
+  if (health.ready && deps_.config.needs_pod_cidrs && !has_pod_cidrs_) {
+    health = {false, "KubeletNotReady", "the Node object names no pod ranges (spec.podCIDRs) yet"};
+  }
   const TimePoint now = clock_.now();
-  if (reported_ == health && now - reported_at_ < deps_.config.report_period) return;
-  if (!reported_ || reported_->ready != health.ready) ready_since_ = clock_.wall();
-  deps_.api.patch(
-      node_path() + "/status", node_status_patch(deps_.identity, deps_.facts, health, clock_.wall(), ready_since_),
-      [this, health, now](Result<Json> answer) {
-        if (answer) {
-          reported_ = health;
-          reported_at_ = now;
-          return;
-        }
-        failures_.Increment();
-        log::warn("node", "status report failed", {{"node", deps_.identity.name}, {"error", answer.error()}});
-        if (answer.error().code != Code::kNotFound) return;  // the next look tries again
-        uid_.clear();                                        // somebody deleted the Node: register anew
-        reported_.reset();
-        register_node();
-      });
+  auto conditions = conditions_of(health, deps_.pressures(), conditions_, clock_.wall());
+  Json status = node_status(deps_.identity, deps_.facts, runtime_);
+  if (status == reported_ && conditions == conditions_ && now - reported_at_ < deps_.config.report_period) return;
+  Json body{{"status", status}};
+  for (const Condition& condition : conditions) {
+    body["status"]["conditions"].push_back(to_json(condition, clock_.wall()));
+  }
+  deps_.api.patch(node_path() + "/status", body,
+                  [this, now, conditions = std::move(conditions), status = std::move(status)](Result<Json> answer) {
+                    if (answer) {
+                      reported_ = status;
+                      conditions_ = conditions;
+                      reported_at_ = now;
+                      return;
+                    }
+                    failed("status report failed", answer.error());
+                    if (answer.error().code != Code::kNotFound) return;  // the next look tries again
+                    uid_.clear();                                        // somebody deleted the Node: register anew
+                    register_node();
+                  });
 }
 
 void NodeReporter::renew_lease() {
@@ -105,8 +178,7 @@ void NodeReporter::renew_lease() {
   deps_.api.get(leases_path() + "/" + deps_.identity.name, [this](Result<Json> found) {
     if (found) lease_version_ = (*found)["metadata"].value("resourceVersion", "");
     if (found || found.error().code == Code::kNotFound) return put_lease(found.has_value());
-    failures_.Increment();
-    log::warn("node", "lease cannot be read", {{"node", deps_.identity.name}, {"error", found.error()}});
+    failed("lease cannot be read", found.error());
   });
 }
 
@@ -117,12 +189,16 @@ void NodeReporter::put_lease(bool exists) {
       lease_version_ = (*answer)["metadata"].value("resourceVersion", "");
       return;
     }
-    failures_.Increment();
     lease_version_.clear();  // read it anew before the next renewal
-    log::warn("node", "lease not renewed", {{"node", deps_.identity.name}, {"error", answer.error()}});
+    failed("lease not renewed", answer.error());
   };
   if (exists) return deps_.api.replace(leases_path() + "/" + deps_.identity.name, lease, done);
   deps_.api.create(leases_path(), lease, done);
+}
+
+void NodeReporter::failed(const char* what, const Error& error) {
+  failures_.Increment();
+  log::warn("node", what, {{"node", deps_.identity.name}, {"error", error}});
 }
 
 }  // namespace fairlead::node

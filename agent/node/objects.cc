@@ -1,63 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/objects.h"
 
+#include <algorithm>
+
 #include "agent/base/timestamp.h"
 
 namespace fairlead::node {
 namespace {
 
-Json condition(const char* type, bool status, const std::string& reason, const std::string& message, WallTime now,
-               WallTime since) {
-  return {{"type", type},
-          {"status", status ? "True" : "False"},
-          {"reason", reason},
-          {"message", message},
-          {"lastHeartbeatTime", format_time(to_timestamp(now))},
-          {"lastTransitionTime", format_time(to_timestamp(since))}};
+// kubelet's default eviction limits, which it keeps back from pods: 100 Mi of memory, a tenth of the disk.
+constexpr std::uint64_t kKeptMemory = 100ULL << 20;
+constexpr std::uint64_t kKeptDiskShare = 10;
+
+std::string kibibytes(std::uint64_t bytes) {
+  return fmt::format("{}Ki", bytes / 1024);
+}
+
+Json labels(const Identity& identity, const MachineFacts& facts) {
+  return {{"kubernetes.io/hostname", identity.name},
+          {"kubernetes.io/os", "linux"},
+          {"kubernetes.io/arch", facts.architecture},
+          {"beta.kubernetes.io/os", "linux"},
+          {"beta.kubernetes.io/arch", facts.architecture}};
 }
 
 }  // namespace
 
 Json node_object(const Identity& identity, const MachineFacts& facts) {
-  Json labels = {{"kubernetes.io/hostname", identity.name},
-                 {"kubernetes.io/os", "linux"},
-                 {"kubernetes.io/arch", facts.architecture},
-                 {"beta.kubernetes.io/os", "linux"},
-                 {"beta.kubernetes.io/arch", facts.architecture}};
-  return {
-      {"apiVersion", "v1"}, {"kind", "Node"}, {"metadata", {{"name", identity.name}, {"labels", std::move(labels)}}}};
+  return {{"apiVersion", "v1"},
+          {"kind", "Node"},
+          {"metadata", {{"name", identity.name}, {"labels", labels(identity, facts)}}}};
 }
 
-Json node_status_patch(const Identity& identity, const MachineFacts& facts, const Health& health, WallTime now,
-                       WallTime since) {
+Json missing_labels(const Json& node, const Identity& identity, const MachineFacts& facts) {
+  const Json there = node.value(Json::json_pointer("/metadata/labels"), Json::object());
+  Json missing;
+  const Json wanted = labels(identity, facts);
+  for (const auto& [name, value] : wanted.items()) {
+    if (there.value(name, "") != value) missing[name] = value;
+  }
+  return missing;
+}
+
+Json node_status(const Identity& identity, const MachineFacts& facts, const RuntimeFacts& runtime) {
   Json addresses = Json::array();
   for (const IpAddress& address : identity.addresses) {
     addresses.push_back({{"type", "InternalIP"}, {"address", address.str()}});
   }
   addresses.push_back({{"type", "Hostname"}, {"address", identity.name}});
-  const Json resources = {{"cpu", std::to_string(facts.cpus)},
-                          {"memory", fmt::format("{}Ki", facts.memory_bytes / 1024)},
-                          {"ephemeral-storage", fmt::format("{}Ki", facts.disk_bytes / 1024)},
-                          {"pods", std::to_string(identity.max_pods)}};
-  Json conditions = Json::array({
-      condition("Ready", health.ready, health.reason, health.message, now, since),
-  });
-  return {{"status",
-           {{"capacity", resources},
-            {"allocatable", resources},
-            {"addresses", std::move(addresses)},
-            {"conditions", std::move(conditions)},
-            {"nodeInfo",
-             {{"machineID", facts.machine_id},
-              {"systemUUID", facts.system_uuid},
-              {"bootID", facts.boot_id},
-              {"kernelVersion", facts.kernel_version},
-              {"osImage", facts.os_image},
-              {"containerRuntimeVersion", identity.runtime_version},
-              {"kubeletVersion", identity.agent_version},
-              {"kubeProxyVersion", identity.agent_version},
-              {"operatingSystem", "linux"},
-              {"architecture", facts.architecture}}}}}};
+  Json capacity = {{"cpu", std::to_string(facts.cpus)},
+                   {"memory", kibibytes(facts.memory_bytes)},
+                   {"ephemeral-storage", kibibytes(facts.disk_bytes)},
+                   {"pods", std::to_string(identity.max_pods)}};
+  Json allocatable = capacity;
+  std::uint64_t kept = kKeptMemory;
+  for (const auto& [page, bytes] : facts.huge_pages) {
+    capacity["hugepages-" + page] = allocatable["hugepages-" + page] = bytes == 0 ? "0" : kibibytes(bytes);
+    kept += bytes;
+  }
+  allocatable["memory"] = kibibytes(facts.memory_bytes - std::min(facts.memory_bytes, kept));
+  allocatable["ephemeral-storage"] = std::to_string(facts.disk_bytes - facts.disk_bytes / kKeptDiskShare);
+  Json info = {{"machineID", facts.machine_id},
+               {"systemUUID", facts.system_uuid},
+               {"bootID", facts.boot_id},
+               {"kernelVersion", facts.kernel_version},
+               {"osImage", facts.os_image},
+               {"containerRuntimeVersion", runtime.version},
+               {"kubeletVersion", identity.agent_version},
+               {"kubeProxyVersion", ""},  // deprecated, as kubelet writes it
+               {"operatingSystem", "linux"},
+               {"architecture", facts.architecture}};
+  if (facts.swap_bytes != 0) info["swap"] = {{"capacity", facts.swap_bytes}};
+  Json status = {{"capacity", std::move(capacity)},   {"allocatable", std::move(allocatable)},
+                 {"addresses", std::move(addresses)}, {"nodeInfo", std::move(info)},
+                 {"images", runtime.images},          {"runtimeHandlers", runtime.handlers}};
+  if (!runtime.features.is_null()) status["features"] = runtime.features;
+  return status;
 }
 
 Json lease_object(const std::string& node_name, const std::string& node_uid, WallTime now,

@@ -64,6 +64,7 @@ class ApiServer : public testing::Test {
     state::Table<model::Service> services{{"api"}};
     state::Table<model::EndpointSlice> slices{{"api"}};
     state::Table<model::Pod> pods{{"api"}};
+    state::Table<model::Node> node{{"api"}};
     HealthyRuntime runtime;
     Sender<model::PodStatusUpdate> statuses;
     Caller<Inspect, Json> status;
@@ -77,22 +78,24 @@ class ApiServer : public testing::Test {
       status = caller;
       statuses = sender;
       source = std::make_unique<kube::ApiSource>(
-          edge.loop(),
-          kube::ApiSource::Deps{.access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
-                                .node_name = "node-a",
-                                .writers = {services.writer("api"), slices.writer("api"), pods.writer("api")},
-                                .statuses = std::move(receiver),
-                                .inspect = std::move(responder),
-                                .registry = registry});
+          edge.loop(), kube::ApiSource::Deps{.access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
+                                             .node_name = "node-a",
+                                             .writers = {services.writer("api"), slices.writer("api"),
+                                                         pods.writer("api"), node.writer("api")},
+                                             .statuses = std::move(receiver),
+                                             .inspect = std::move(responder),
+                                             .registry = registry});
       reporter = std::make_unique<node::NodeReporter>(
           edge.loop(), clock,
           node::NodeReporter::Deps{
               .api = source->api(),
               .runtime = runtime,
+              .node = node.reader(),
               .registry = registry,
               .identity = {.name = "node-a", .addresses = {*IpAddress::parse("10.0.0.1")}, .agent_version = "v0.0.0"},
               .facts = node::read_machine_facts("/"),
-              .config = {.status_period = 500ms, .lease_period = 500ms}});
+              .pressures = [] { return node::Pressures{.disk = true}; },
+              .config = {.status_period = 500ms, .lease_period = 500ms, .needs_pod_cidrs = false}});
       reporter->start();
       source->start();
       edge.start();
@@ -132,10 +135,13 @@ class ApiServer : public testing::Test {
 
 TEST_F(ApiServer, TheNodeRegistersItselfAndRenewsItsLease) {
   ASSERT_TRUE(eventually([] {
-    return bed_->plane.kubectl("get node node-a -o jsonpath='{.status.conditions[0].status}'").output == "True";
+    return bed_->plane.kubectl("get node node-a -o jsonpath='{.status.conditions[*].status}'").output ==
+           "False True False True";
   }));
   EXPECT_EQ(kubectl("get node node-a -o jsonpath='{.status.nodeInfo.containerRuntimeVersion}'"), "containerd://9.9");
   EXPECT_EQ(kubectl("get node node-a -o jsonpath='{.status.addresses[0].address}'"), "10.0.0.1");
+  EXPECT_EQ(kubectl("get node node-a -o jsonpath='{.status.conditions[*].reason}'"),
+            "KubeletHasSufficientMemory KubeletHasDiskPressure KubeletHasSufficientPID KubeletReady");
   const std::string lease = "get lease -n kube-node-lease node-a -o jsonpath='{.spec.renewTime}'";
   ASSERT_TRUE(eventually([&] { return bed_->plane.kubectl(lease).code == 0; }));
   const std::string renewed = kubectl(lease);

@@ -81,17 +81,25 @@ bool pass(int from, int to) {
 
 }  // namespace
 
-Node::Node(const std::string& cidrs, FakeSocketClients& sockets) {
+Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods) {
   root_.emplace(datapath::BpfRoot::open(testkit::bpffs() + "/fairlead").value());
   programs = datapath::BpfPodPrograms::load(*root_).value();
   watched = std::make_unique<WatchedPrograms>(*programs);
   auto [caller, responder] = make_request<Inspect, Json>();
   caller_ = caller;
-  NetworkConfig config{.pod_cidrs = parse_cidr_list(cidrs).value(),
+  NetworkConfig config{.pod_cidrs = cidrs.empty() ? std::vector<Cidr>() : parse_cidr_list(cidrs).value(),
                        .node_ips = parse_ip_list("10.0.0.1,fd00:ffff::1").value(),
-                       .state_dir = testkit::folder()};
-  network_ = std::make_unique<Network>(loop_, clock,
-                                       Network::Deps{config, *watched, sockets, std::move(responder), registry_});
+                       .state_dir = testkit::folder(),
+                       .pod_patience = std::chrono::milliseconds(500)};
+  network_ = std::make_unique<Network>(
+      loop_, clock,
+      Network::Deps{.config = config,
+                    .programs = *watched,
+                    .sockets = sockets,
+                    .requests = std::move(responder),
+                    .registry = registry_,
+                    .node = node_table.reader(),
+                    .pods = waits_for_pods ? std::optional(pod_table.reader()) : std::nullopt});
   started = network_->start();
   server_ = std::make_unique<server::LocalServer>(loop_, testkit::folder() + "/agent.sock",
                                                   server::Routes{{"cni.", {caller_}}});

@@ -70,7 +70,8 @@ class WatchedPrograms final : public datapath::PodPrograms {
 // The agent's side: programs, domain, loop and socket. Destroying it leaves pods and pins alone, as a dead agent does.
 class Node {
  public:
-  Node(const std::string& cidrs, FakeSocketClients& sockets);
+  // Without `cidrs` those of `node_table` count. `waits_for_pods`: an ADD waits for its pod in `pod_table`.
+  Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods = false);
   ~Node();
 
   // As a request from the agent's own server.
@@ -79,6 +80,8 @@ class Node {
   const datapath::BpfRoot& root() const { return *root_; }
 
   ManualClock clock;
+  state::Table<model::Node> node_table{{"api"}};
+  state::Table<model::Pod> pod_table{{"api"}};
   std::unique_ptr<datapath::BpfPodPrograms> programs;
   std::unique_ptr<WatchedPrograms> watched;
   Result<> started;

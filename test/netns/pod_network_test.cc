@@ -58,9 +58,9 @@ class PodNetwork : public testing::Test {
     std::filesystem::remove(testkit::folder() + "/ipam.json");
   }
 
-  void restart(const std::string& cidrs = kDual) {
+  void restart(const std::string& cidrs = kDual, bool waits_for_pods = false) {
     node_.reset();
-    node_ = std::make_unique<Node>(cidrs, sockets_);
+    node_ = std::make_unique<Node>(cidrs, sockets_, waits_for_pods);
     ASSERT_TRUE(node_->started) << node_->started.error().message();
   }
 
@@ -298,6 +298,46 @@ TEST_F(PodNetwork, AFullRangeSaysSoAndRecoversWhenAnAddressHasRested) {
   const PluginResult added = run_plugin("ADD", "f", netns.path());
   EXPECT_EQ(added.exit_code, 0) << added.output;
   EXPECT_EQ(added.output["ips"][0]["address"], Cidr::host(pods[2].addresses[0]).str());
+}
+
+// Ranges come with the Node object, are remembered for a start without it, and may be others one day.
+TEST_F(PodNetwork, RangesOfTheNodeObjectAreTakenAndRemembered) {
+  restart("");
+  const PodNetns netns = PodNetns::make("a").value();
+  const PluginResult early = run_plugin("ADD", "a", netns.path());
+  EXPECT_EQ(early.output["code"], 11);
+  EXPECT_THAT(early.output.value("msg", ""), HasSubstr("spec.podCIDRs"));
+  const auto give = [&](const std::string& ranges) {
+    node_->node_table.writer("api").upsert("n", model::Node{"n", "u", {}, parse_cidr_list(ranges).value()});
+  };
+  give("10.4.0.0/24,fd00:4::/64");
+  EXPECT_TRUE(eventually([&] { return run_plugin("ADD", "a", netns.path()).exit_code == 0; }));
+  restart("");
+  const Pod b = add_pod("b");
+  EXPECT_TRUE(Cidr::parse("10.4.0.0/24").value().contains(b.addresses[0]));
+  give("10.5.0.0/24,fd00:5::/64");
+  std::optional<Pod> c;
+  EXPECT_TRUE(eventually([&] {
+    if (c) EXPECT_EQ(run_plugin("DEL", "c", "").exit_code, 0);
+    c.emplace(add_pod("c"));
+    return Cidr::parse("10.5.0.0/24").value().contains(c->addresses[0]);
+  }));
+  EXPECT_EQ(run_plugin("CHECK", "b", b.netns.path()).exit_code, 0);
+  EXPECT_TRUE(connect_tcp(&b.netns, &c->netns, c->addresses[0]));
+}
+
+// Beside a stock kubelet: what a pod is must be known before its first packet.
+TEST_F(PodNetwork, AnAddWaitsForThePodObjectThenAsksToTryAgain) {
+  restart(kDual, true);
+  const PodNetns netns = PodNetns::make("a").value();
+  const PluginResult unknown = run_plugin("ADD", "a", netns.path());
+  EXPECT_EQ(unknown.output["code"], 11);
+  EXPECT_THAT(unknown.output.value("msg", ""), HasSubstr("default/pod-a"));
+  std::jthread later([&] {
+    node_->pod_table.writer("api").upsert(
+        "uid-a", model::Pod{.id = {"default", "a", "uid-a"}, .object = nullptr, .source = "api"});
+  });
+  EXPECT_EQ(run_plugin("ADD", "a", netns.path()).exit_code, 0);
 }
 
 TEST_F(PodNetwork, ARestartKeepsConnectionsAndAdoptsPods) {

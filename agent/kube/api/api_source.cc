@@ -27,10 +27,10 @@ ApiSource::ApiSource(Loop& loop, Deps deps)
                           deps.registry);
   reflect<model::EndpointSlice>("EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices", "",
                                 std::move(deps.writers.endpoint_slices), decode_endpoint_slice, deps.registry);
-  if (deps.watch_pods) {
-    reflect<model::Pod>("Pod", "/api/v1/pods", "fieldSelector=spec.nodeName%3D" + deps.node_name,
-                        std::move(deps.writers.pods), decode_pod, deps.registry);
-  }
+  reflect<model::Pod>("Pod", "/api/v1/pods", "fieldSelector=spec.nodeName%3D" + deps.node_name,
+                      std::move(deps.writers.pods), decode_pod, deps.registry);
+  reflect<model::Node>("Node", "/api/v1/nodes", "fieldSelector=metadata.name%3D" + deps.node_name,
+                       std::move(deps.writers.node), decode_node, deps.registry);
   inspect_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) {
     if (request.op == "api.status") return reply(status());
     reply(fail(Code::kNotFound, "no operation \"{}\"", request.op));

@@ -27,6 +27,7 @@ struct ApiWriters {
   TableWriter<model::Service> services;
   TableWriter<model::EndpointSlice> endpoint_slices;
   TableWriter<model::Pod> pods;  // those bound to `node_name`
+  TableWriter<model::Node> node;  // the one called `node_name`
 };
 
 // Owner: main.cc. Thread: its loop's. Answers "api.status" → {complete, missing: [kind], failing: {kind: reason}}.
@@ -35,7 +36,6 @@ class ApiSource {
   struct Deps {
     ClusterAccess access;
     std::string node_name;
-    bool watch_pods = true;  // false: this agent runs no pods
     ApiWriters writers;
     Receiver<model::PodStatusUpdate> statuses;
     Responder<Inspect, Json> inspect;

@@ -92,12 +92,14 @@ TEST(Journal, ComesBackAsItWas) {
        .addresses = {IpAddress::parse("10.0.0.2").value(), IpAddress::parse("fd00::2").value()}});
   state.resting[IpAddress::parse("10.0.0.9").value()] = WallTime(std::chrono::seconds(1700000000));
   state.cursors = {IpAddress::parse("10.0.0.2").value()};
-  ASSERT_TRUE(journal.save(state));
+  state.ranges = parse_cidr_list("10.0.0.0/24,fd00::/64").value();
+  ASSERT_TRUE(journal.save(state, true));
   const JournalState read = journal.load().value();
   ASSERT_EQ(read.attachments.size(), 1U);
   EXPECT_EQ(to_json(read.attachments[0]), to_json(state.attachments[0]));
   EXPECT_EQ(read.resting, state.resting);
   EXPECT_EQ(read.cursors, state.cursors);
+  EXPECT_EQ(read.ranges, state.ranges);
 }
 
 TEST(Journal, GarbageIsRefusedByName) {
@@ -106,7 +108,7 @@ TEST(Journal, GarbageIsRefusedByName) {
                            R"({"version": 1, "attachments": [{}]})", R"({"version": 1, "attachments": {"a": 1}})",
                            R"({"version": 1, "attachments": [{"container": "a", "ifname": "eth0"}]})",
                            R"({"version": 1, "resting": {"x": 1}})", R"({"version": 1, "resting": {"10.0.0.1": "x"}})",
-                           R"({"version": 1, "cursors": [1]})"}) {
+                           R"({"version": 1, "cursors": [1]})", R"({"version": 1, "ranges": ["10.0.0.0"]})"}) {
     std::ofstream(journal.path()) << text;
     const auto loaded = journal.load();
     ASSERT_FALSE(loaded) << text;

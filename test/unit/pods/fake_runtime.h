@@ -221,6 +221,7 @@ class FakeRuntime final : public cri::Runtime {
     return {};
   }
 
+  Result<> answer(const api::ListImagesRequest&, api::ListImagesResponse&) { return {}; }
   Result<> answer(const api::ImageStatusRequest&, api::ImageStatusResponse& response) {
     if (has_image) response.mutable_image()->set_id("sha256:1");
     return {};

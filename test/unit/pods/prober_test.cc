@@ -98,6 +98,7 @@ class FakeRuntime final : public cri::Runtime {
   FL_REFUSE(ListContainers)
   FL_REFUSE(ContainerStatus)
   FL_REFUSE(ImageStatus)
+  FL_REFUSE(ListImages)
   FL_REFUSE(PullImage)
 #undef FL_REFUSE
   void call(Loop&, cri::api::ExecSyncRequest request, Duration, cri::Done<cri::api::ExecSyncResponse> done) override {
