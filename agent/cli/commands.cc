@@ -65,7 +65,7 @@ std::vector<Command> make_commands() {
        "status",
        "status",
        Takes::kNothing,
-       "Tell whether every list is complete and in the maps, and what is missing. Exits 0 only then.",
+       "Tell whether every list is complete, up to date and in the maps, and what is missing. Exits 0 only then.",
        {}},
       {"service", "list", "service.list", Takes::kNamespace,
        "List Services, with their addresses and backends in force.", service_columns()},
@@ -138,9 +138,9 @@ const std::vector<Command>& commands() {
 }
 
 std::string render_status(const Json& status) {
-  std::string out =
-      fmt::format("Ready:     {}\nNode:      {}\nVersion:   {}\n", at(status, "ready") == true ? "yes" : "no",
-                  cell_text(at(status, "node")), cell_text(at(status, "version")));
+  std::string out = fmt::format(
+      "Synced:    {}\nServing:   {}\nNode:      {}\nVersion:   {}\n", at(status, "ready") == true ? "yes" : "no",
+      at(status, "serving") == true ? "yes" : "no", cell_text(at(status, "node")), cell_text(at(status, "version")));
   for (const Json& what : at(status, "missing")) out += "Missing:   " + cell_text(what) + "\n";
   for (const auto& [object, why] : at(status, "failing").items()) {
     out += fmt::format("Failing:   {}: {}\n", object, cell_text(why));

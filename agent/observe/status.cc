@@ -24,7 +24,10 @@ void add(Status& status, const std::string& module, Json answer) {
   for (const Json& what : missing) status.missing.push_back(module + ": " + text_of(what));
   for (const auto& [object, why] : failing.items()) status.failing[module + ": " + object] = text_of(why);
   if (!synced && missing.empty() && failing.empty()) status.missing.push_back(module + ": changes are under way");
-  status.synced = status.synced && synced;
+  // A source that cannot reach an API server keeps what it has, but does not know what has changed since.
+  const bool cut_off = answer.contains("complete") && !failing.empty();
+  status.synced = status.synced && synced && !cut_off;
+  status.serving = status.serving && field(answer, "adopted", true).get<bool>();
   append(status.maps, field(answer, "maps", Json::array()));
   append(status.refused, field(answer, "refused", Json::array()));
   for (const char* told : {"missing", "failing", "maps", "refused"}) answer.erase(told);
@@ -41,7 +44,7 @@ Status aggregate(const std::map<std::string, Result<Json>>& answers) {
       continue;
     }
     const std::string why = answer ? "answered with no object" : answer.error().message();
-    status.answered = status.synced = false;
+    status.answered = status.serving = status.synced = false;
     status.missing.push_back(module + ": " + why);
     status.components[module] = {{"error", why}};
   }
@@ -49,8 +52,9 @@ Status aggregate(const std::map<std::string, Result<Json>>& answers) {
 }
 
 Json to_json(const Status& status) {
-  return {{"ready", status.synced}, {"missing", status.missing}, {"failing", status.failing},
-          {"maps", status.maps},    {"refused", status.refused}, {"components", status.components}};
+  return {{"ready", status.synced},         {"serving", status.serving}, {"missing", status.missing},
+          {"failing", status.failing},      {"maps", status.maps},       {"refused", status.refused},
+          {"components", status.components}};
 }
 
 }  // namespace fairlead::observe

@@ -14,7 +14,8 @@ namespace fairlead::observe {
 namespace {
 
 constexpr const char* kModule = "observe";
-constexpr auto kFirstLooks = std::chrono::milliseconds(100);  // until the agent is ready
+constexpr const char* kProxy = "services";                    // the component that /healthz speaks of
+constexpr auto kFirstLooks = std::chrono::milliseconds(100);  // until the agent serves
 constexpr auto kLooks = std::chrono::seconds(5);
 constexpr auto kStale = std::chrono::minutes(2);
 
@@ -35,7 +36,8 @@ StatusHub::StatusHub(Loop& loop, const Clock& clock, Deps deps)
     : loop_(loop),
       clock_(clock),
       deps_(std::move(deps)),
-      ready_(metrics::gauge(deps_.registry, "fairlead_ready", "1 once every list is complete and in the maps.")),
+      ready_(
+          metrics::gauge(deps_.registry, "fairlead_ready", "1 while the agent has adopted what was there and serves.")),
       memory_(metrics::gauge(deps_.registry, "process_resident_memory_bytes", "Resident memory of the agent.")),
       descriptors_(metrics::gauge(deps_.registry, "process_open_fds", "Open file descriptors of the agent.")),
       self_(std::make_shared<StatusHub*>(this)) {
@@ -65,7 +67,7 @@ void StatusHub::answer(const Inspect& request, Reply<Json> reply) {
     };
   } else if (request.op == "health.ready") {
     tell = [](const Status& status) {
-      return Json{{"healthy", status.synced}, {"missing", status.missing}, {"failing", status.failing}};
+      return Json{{"healthy", status.serving}, {"missing", status.missing}, {"failing", status.failing}};
     };
   } else if (request.op == "health.live") {
     tell = [](const Status& status) {
@@ -100,23 +102,23 @@ void StatusHub::collect(Done done) {
 }
 
 void StatusHub::note(const Status& status) {
-  ready_.Set(status.synced ? 1 : 0);
+  ready_.Set(status.serving ? 1 : 0);
   for (const auto& [name, answer] : status.components.items()) {
     const auto synced = answer.find(answer.contains("synced") ? "synced" : "complete");
+    const bool is = synced != answer.end() && *synced == true;
     metrics::gauge(deps_.registry, "fairlead_component_synced", "1 while the module is in sync.", {{"component", name}})
-        .Set(synced != answer.end() && *synced == true ? 1 : 0);
+        .Set(is ? 1 : 0);
+    if (is && name == kProxy) last_synced_ = clock_.wall();
   }
-  if (!status.synced) return;
-  last_synced_ = clock_.wall();
-  if (std::exchange(was_ready_, true)) return;
-  log::info(kModule, "ready: every list is complete and in the maps");
-  if (deps_.on_ready) deps_.on_ready();
+  if (!status.serving || std::exchange(was_serving_, true)) return;
+  log::info(kModule, "ready: what was there is adopted, all is served", {{"synced", status.synced}});
+  if (deps_.on_serving) deps_.on_serving();
 }
 
 void StatusHub::look() {
   measure_process();
   collect([this](const Status&) {
-    next_look_ = loop_.after(was_ready_ ? Duration(kLooks) : Duration(kFirstLooks), [this] { look(); });
+    next_look_ = loop_.after(was_serving_ ? Duration(kLooks) : Duration(kFirstLooks), [this] { look(); });
   });
 }
 

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // StatusHub: asks every module how it is and tells the world: fairleadctl status, health endpoints, readiness, metrics.
+//
+// Two words are kept apart. Serving (READY=1, /readyz): what was there is adopted and every module is at work; an API
+// server that is away, or a kind that it does not give, changes nothing about it. Synced (fairleadctl status): every
+// list is complete, up to date and in the maps.
 #pragma once
 
 #include <functional>
@@ -22,20 +26,19 @@ struct Component {
   Caller<Inspect, Json> module;
 };
 
-// Owner: main.cc. Thread: its loop's. Cost: one small request to each module ten times a second until the agent is
-// ready, then each five seconds and for each question. Counts: fairlead_ready, fairlead_component_synced{component},
+// Owner: main.cc. Thread: its loop's. Cost: one small request to each module ten times a second until the agent
+// serves, then each five seconds and for each question. Counts: fairlead_ready, fairlead_component_synced{component},
 // fairlead_build_info{version}, process_resident_memory_bytes, process_open_fds, process_start_time_seconds.
 //
 // Requests (op → result):
-//   status         {ready, missing: [text], failing: {object: reason}, maps: [{map, used, capacity}], refused:
-//   [object],
+//   status         {ready (synced), serving, missing: [text], failing: {object: reason}, maps: [{map, used, capacity}],
+//   refused: [object],
 //                  components: {module: answer}, node, version}
 //   config.get     the effective configuration        version   {version, compiler}
-//   health.ready   {healthy, missing, failing}: every list is complete and in the maps, now
+//   health.ready   {healthy, missing, failing}: serving, now
 //   health.live    {healthy, missing}: every module answers
-//   health.proxy   {healthy, lastUpdated, currentTime, nodeEligible}, as kube-proxy's /healthz: all was in the maps
-//   less
-//                  than two minutes ago
+//   health.proxy   {healthy, lastUpdated, currentTime, nodeEligible}, as kube-proxy's /healthz: what is known of
+//                  Services was in the maps less than two minutes ago
 class StatusHub {
  public:
   struct Deps {
@@ -44,7 +47,7 @@ class StatusHub {
     metrics::Registry& registry;
     std::string node;
     Json configuration;
-    std::function<void()> on_ready;               // once, on the hub's loop, when the agent is ready for the first time
+    std::function<void()> on_serving;             // once, on the hub's loop, when the agent serves for the first time
     Duration patience = std::chrono::seconds(2);  // with each module
   };
 
@@ -69,7 +72,7 @@ class StatusHub {
   prometheus::Gauge& ready_;
   prometheus::Gauge& memory_;
   prometheus::Gauge& descriptors_;
-  bool was_ready_ = false;
+  bool was_serving_ = false;
   std::optional<WallTime> last_synced_;
   Subscription next_look_;
   std::shared_ptr<StatusHub*> self_;  // for answers that come after our end

@@ -271,8 +271,9 @@ Json Pods::sync_state() const {
   if (!first_looks_.empty()) missing.push_back(fmt::format("a first look at {} pods", first_looks_.size()));
   if (!trouble_.empty()) failing["runtime"] = trouble_;
   const bool synced = adopted_ && listed_once_ && trouble_.empty();
-  return {
-      {"synced", synced}, {"missing", missing}, {"failing", failing}, {"pods", keepers_.size()}, {"events", events_}};
+  return {{"synced", synced},        {"adopted", listed_once_ && first_looks_.empty()},
+          {"missing", missing},      {"failing", failing},
+          {"pods", keepers_.size()}, {"events", events_}};
 }
 
 }  // namespace fairlead::pods

@@ -63,7 +63,7 @@ TEST(RenderTable, OddRowsDoNotBreakIt) {
 
 TEST(RenderStatus, ShowsAllThatMatters) {
   const Json status = Json::parse(R"({
-    "ready": false, "node": "n1", "version": "0.1.0",
+    "ready": false, "serving": true, "node": "n1", "version": "0.1.0",
     "missing": ["pods: no answer in time"], "failing": {"services: default/web": "map fl_service: full"},
     "components": {"pods": {"error": "no answer in time"}, "services": {"synced": false, "services": 3, "backends": 9},
                    "manifests": {"complete": true, "directory": "/m", "objects": [1, 2], "trouble": ""}},
@@ -71,7 +71,7 @@ TEST(RenderStatus, ShowsAllThatMatters) {
     "refused": [{"file": "a.yaml", "document": 2, "kind": "Pod", "namespace": "default", "name": "web",
                  "field": "spec.containers[0].image", "reason": "required value", "line": 14, "lastGoodInForce": true}]})");
   EXPECT_EQ(render_status(status),
-            "Ready:     no\n"
+            "Synced:    no\nServing:   yes\n"
             "Node:      n1\n"
             "Version:   0.1.0\n"
             "Missing:   pods: no answer in time\n"
@@ -88,7 +88,7 @@ TEST(RenderStatus, ShowsAllThatMatters) {
             "REFUSED     OBJECT            FIELD                      LAST GOOD   REASON\n"
             "a.yaml:14   Pod default/web   spec.containers[0].image   in force    required value\n");
   EXPECT_EQ(render_status({{"ready", true}, {"node", "n1"}, {"version", "0.1.0"}}),
-            "Ready:     yes\nNode:      n1\nVersion:   0.1.0\n");
+            "Synced:    yes\nServing:   no\nNode:      n1\nVersion:   0.1.0\n");
 }
 
 TEST(RenderYaml, NestsAndQuotesOnlyWhereNeeded) {

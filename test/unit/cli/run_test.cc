@@ -85,12 +85,12 @@ class FairleadctlTest : public testing::Test {
   std::jthread thread_;
 };
 
-TEST_F(FairleadctlTest, StatusExitsZeroOnlyWhenReady) {
+TEST_F(FairleadctlTest, StatusExitsZeroOnlyWhenSynced) {
   EXPECT_EQ(ctl({"status"}).code, 0);
   synced_ = false;
   const Ran ran = ctl({"status"});
   EXPECT_EQ(ran.code, 1);
-  EXPECT_NE(ran.out.find("Ready:     no\n"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("Synced:    no\n"), std::string::npos) << ran.out;
   EXPECT_NE(ran.out.find("Missing:   services: changes are under way\n"), std::string::npos) << ran.out;
   EXPECT_EQ(Json::parse(ctl({"status", "-o", "json"}).out)["ready"], false);
 }

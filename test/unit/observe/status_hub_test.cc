@@ -15,6 +15,7 @@ TEST(Aggregate, IsReadyWhenAllModulesAre) {
                  {"manifests", Json{{"complete", true}, {"refused", {{{"file", "a.yaml"}}}}}}});
   EXPECT_TRUE(status.synced);
   EXPECT_TRUE(status.answered);
+  EXPECT_TRUE(status.serving);
   EXPECT_TRUE(status.missing.empty());
   EXPECT_EQ(status.maps.size(), 1U);
   EXPECT_EQ(status.refused.at(0)["file"], "a.yaml");
@@ -37,6 +38,23 @@ TEST(Aggregate, SaysWhatIsMissingAndWhy) {
   EXPECT_EQ(to_json(status)["ready"], false);
 }
 
+// An API server that is away, or a kind it does not give, is named, and holds nothing back that can go on.
+TEST(Aggregate, ASourceThatIsCutOffIsNotSyncedButAllIsServed) {
+  const auto with_api = [](const Json& api) {
+    return aggregate({{"api", api}, {"pods", Json{{"synced", true}, {"adopted", true}}}});
+  };
+  EXPECT_TRUE(with_api({{"complete", true}, {"failing", Json::object()}}).synced);
+  const Status away = with_api({{"complete", true}, {"failing", {{"Pod", "connection refused"}}}});
+  EXPECT_FALSE(away.synced);
+  EXPECT_TRUE(away.serving);
+  EXPECT_EQ(away.failing, (std::map<std::string, std::string>{{"api: Pod", "connection refused"}}));
+  const Status forbidden = with_api({{"complete", false}, {"missing", {"NetworkPolicy"}}});
+  EXPECT_FALSE(forbidden.synced);
+  EXPECT_TRUE(forbidden.serving);
+  EXPECT_EQ(forbidden.missing, std::vector<std::string>{"api: NetworkPolicy"});
+  EXPECT_FALSE(aggregate({{"pods", Json{{"synced", false}, {"adopted", false}}}}).serving);
+}
+
 // A hub and one module, "services", on one loop.
 class StatusHubTest : public testing::Test {
  protected:
@@ -47,7 +65,7 @@ class StatusHubTest : public testing::Test {
     module_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) {
       EXPECT_EQ(request.op, "services.sync");
       if (silent_) return kept_.push_back(std::move(reply));
-      reply(Json{{"synced", synced_}});
+      reply(Json{{"synced", synced_}, {"adopted", adopted_}});
     });
     caller_ = hub;
     hub_.emplace(loop_, clock_,
@@ -56,7 +74,7 @@ class StatusHubTest : public testing::Test {
                                  .registry = registry_,
                                  .node = "n1",
                                  .configuration = {{"kind", "AgentConfiguration"}},
-                                 .on_ready = [this] { ++ready_; },
+                                 .on_serving = [this] { ++ready_; },
                                  .patience = 20ms});
   }
 
@@ -73,18 +91,24 @@ class StatusHubTest : public testing::Test {
   Responder<Inspect, Json> module_;
   Caller<Inspect, Json> caller_;
   bool synced_ = false;
+  bool adopted_ = true;
   bool silent_ = false;
   int ready_ = 0;
   std::vector<Reply<Json>> kept_;
   std::optional<StatusHub> hub_;
 };
 
-TEST_F(StatusHubTest, LooksByItselfUntilReadyAndSaysSoOnce) {
+TEST_F(StatusHubTest, LooksByItselfUntilItServesAndSaysSoOnce) {
+  synced_ = adopted_ = false;
   hub_->start();
   for (int i = 0; i < 100; ++i) loop_.poll();
   EXPECT_EQ(ready_, 0);
-  synced_ = true;
+  EXPECT_EQ((*ask("health.ready"))["healthy"], false);
+  adopted_ = true;
   while (ready_ == 0) loop_.poll();
+  EXPECT_EQ((*ask("health.ready"))["healthy"], true);
+  EXPECT_EQ((*ask("status"))["ready"], false);
+  synced_ = true;
   EXPECT_EQ((*ask("status"))["ready"], true);
   EXPECT_EQ(ready_, 1);
   const std::string metrics = prometheus::TextSerializer().Serialize(registry_.Collect());
@@ -120,7 +144,7 @@ TEST_F(StatusHubTest, ProxyHealthGoesStale) {
   health = *ask("health.proxy");
   EXPECT_EQ(health["healthy"], false);
   EXPECT_EQ(health["lastUpdated"], "2026-01-01T00:00:00Z");
-  EXPECT_EQ((*ask("health.ready"))["healthy"], false);
+  EXPECT_EQ((*ask("health.ready"))["healthy"], true);
   EXPECT_EQ((*ask("health.live"))["healthy"], true);
 }
 
