@@ -13,9 +13,10 @@ export CONTAINERD_ADDRESS=$containerd_dir/containerd.sock CONTAINERD_NAMESPACE=k
 
 shown=0 failed=0 output='' node_is_ours=''
 # shellcheck disable=SC2054  # commas belong to the values
+agent_source=(--manifests "$manifests" --pod-cidr 10.244.7.0/24,fd00:10:244:7::/64 --service-cidr 10.96.0.0/16,fd00:10:96::/112)
+# shellcheck disable=SC2054
 agent_command=(
-  fairlead-agent --mode node --manifests "$manifests" --node-name demo
-  --node-ip 192.168.77.2,fd00:77::2 --pod-cidr 10.244.7.0/24,fd00:10:244:7::/64 --service-cidr 10.96.0.0/16,fd00:10:96::/112
+  fairlead-agent --mode node --node-name demo --node-ip 192.168.77.2,fd00:77::2
   --runtime-endpoint "unix://$CONTAINERD_ADDRESS" --bpf-root "$bpf_root" --state-dir "$node_dir/state" --run-dir "$node_dir/run"
   --cni-bin-dir "$containerd_dir/cni/bin" --cni-conf-dir "$containerd_dir/cni/net.d"
   --metrics-bind-address 127.0.0.1:10249 --healthz-bind-address 127.0.0.1:10256 --log-level info
@@ -82,7 +83,7 @@ load_start() {
   id=$(container_of client)
   ctr tasks exec --exec-id "touch-$EPOCHREALTIME" "$id" rm -f /tmp/enough
   local command=(ctr tasks exec --exec-id "load-$EPOCHREALTIME" "$id" fl-echo load --url "$1" --rate 1200 --keepalive 20
-    --keepalive-rate 20 --duration 60s --until-file /tmp/enough)
+    --keepalive-rate 20 --duration 300s --until-file /tmp/enough)
   print_command "${command[@]}"
   "${command[@]}" 2> >(tee "$node_dir/load.progress" | sed -u 's/^/    /') >"$node_dir/load.json" </dev/null &
   load_pid=$!
@@ -120,8 +121,9 @@ node_up() {
 }
 
 agent_start() {
-  print_command "${on_node[@]}" "${agent_command[@]}"
-  "${on_node[@]}" setsid "${agent_command[@]}" </dev/null >>"$node_dir/agent.log" 2>&1 &
+  local command=("${agent_command[@]}" "${agent_source[@]}")
+  print_command "${on_node[@]}" "${command[@]}"
+  "${on_node[@]}" setsid "${command[@]}" </dev/null >>"$node_dir/agent.log" 2>&1 &
   echo $! >"$node_dir/agent.pid"
   disown
 }
@@ -147,6 +149,7 @@ node_down() {
   say "cleaning up $node_dir"
   local pid
   rm -rf "${manifests:?}"/*
+  plane_drain
   agent_alive 2>/dev/null && wait_for 30 no_tasks || say "pods are left to containerd"
   pid=$(cat "$node_dir/agent.pid" 2>/dev/null || true)
   if [ -n "$pid" ] && kill "$pid" 2>/dev/null; then

@@ -128,8 +128,14 @@ Json PodLoad::end() {
   return {};
 }
 
-Result<std::unique_ptr<Node>> Node::make(const std::string& name, const fs::path& containerd) {
-  std::unique_ptr<Node> node(new Node(fs::path(testkit::folder()) / name, containerd));
+Result<std::unique_ptr<Node>> Node::make(const std::string& name, const fs::path& containerd,
+                                         std::vector<std::string> source) {
+  const fs::path folder = fs::path(testkit::folder()) / name;
+  if (source.empty()) {
+    source = {"--manifests",    folder / "manifests",           "--pod-cidr", fmt::format("{},{}", kPodsV4, kPodsV6),
+              "--service-cidr", "10.96.0.0/16,fd00:10:96::/112"};
+  }
+  std::unique_ptr<Node> node(new Node(folder, containerd, std::move(source)));
   for (const char* part : {"manifests", "state", "run", "logs", "host"}) fs::create_directories(node->folder_ / part);
   std::ofstream(node->folder_ / "agent.yaml")
       << "apiVersion: fairlead.io/v1alpha1\nkind: AgentConfiguration\nlogRoot: " << (node->folder_ / "logs").string()
@@ -156,16 +162,18 @@ Result<> Node::start_containerd() {
 
 std::vector<std::string> Node::agent_command(const std::string& command) const {
   // clang-format off
-  return {FAIRLEAD_BIN "/fairlead-agent", command, "--config", folder_ / "agent.yaml", "--mode", "node",
-          "--manifests", folder_ / "manifests", "--node-name", "node", "--node-ip", fmt::format("{},{}", kNodeV4, kNodeV6),
-          "--pod-cidr", fmt::format("{},{}", kPodsV4, kPodsV6), "--service-cidr", "10.96.0.0/16,fd00:10:96::/112",
-          "--runtime-endpoint", containerd().endpoint(),
+  std::vector<std::string> words{
+          FAIRLEAD_BIN "/fairlead-agent", command, "--config", folder_ / "agent.yaml", "--mode", "node",
+          "--node-name", "node", "--node-ip", fmt::format("{},{}", kNodeV4, kNodeV6),
+          "--runtime-endpoint", runtime_endpoint_.empty() ? containerd().endpoint() : runtime_endpoint_,
           "--bpf-root", testkit::bpffs() + "/" + folder_.filename().string(),
           "--cgroup-root", fmt::format("{}/{}", kCgroup2, cgroup_name()),
           "--state-dir", folder_ / "state", "--run-dir", folder_ / "run",
           "--cni-bin-dir", containerd().cni_bin_dir(), "--cni-conf-dir", containerd().cni_conf_dir(),
           "--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address", "127.0.0.1:10256"};
   // clang-format on
+  words.insert(words.end(), source_.begin(), source_.end());
+  return words;
 }
 
 testkit::CommandResult Node::agent_does(const std::string& command) const {
@@ -174,19 +182,29 @@ testkit::CommandResult Node::agent_does(const std::string& command) const {
   return run_command(line);
 }
 
-Result<> Node::start_agent() {
+Result<> Node::launch_agent() {
   FL_LET(agent_, testkit::Process::start(agent_command("run"), folder_ / "agent.log"));
-  const auto ready = [&] {
-    const Json status = ctl("status");
-    return !agent_.running() || (status.is_object() && status.value("ready", false));
-  };
-  const bool came = eventually(ready, 20s);
+  return {};
+}
+
+bool Node::agent_ready() const {
+  const Json status = ctl("status");
+  return status.is_object() && status.value("ready", false);
+}
+
+Result<> Node::start_agent() {
+  FL_TRY(launch_agent());
+  const bool came = eventually([&] { return !agent_.running() || agent_ready(); }, 20s);
   if (came && agent_.running()) return {};
   return fail(Code::kUnavailable, "the agent is not ready: {}\n{}", ctl("status").dump(), agent_log());
 }
 
 std::string Node::agent_log() const {
   return run_command("tail -n 60 " + (folder_ / "agent.log").string()).output;
+}
+
+bool Node::agent_logged(const std::string& text) const {
+  return read(folder_ / "agent.log").contains(text);
 }
 
 void Node::apply(const std::string& file, const std::string& text) const {
@@ -341,7 +359,7 @@ Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int n
                                                 "--keepalive-rate",
                                                 "20",
                                                 "--duration",
-                                                "60s",
+                                                "300s",
                                                 "--until-file",
                                                 "/tmp/enough"},
                                                log));

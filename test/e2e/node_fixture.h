@@ -54,20 +54,28 @@ class PodLoad {
 // pods and containerd, and removes its files.
 class Node {
  public:
-  // `containerd`: folder with another containerd; empty: the one on PATH.
-  static Result<std::unique_ptr<Node>> make(const std::string& name, const std::filesystem::path& containerd);
+  // `containerd`: folder with another containerd; empty: the one on PATH. `source`: the agent's flags for where objects
+  // come from; empty: a folder of manifests.
+  static Result<std::unique_ptr<Node>> make(const std::string& name, const std::filesystem::path& containerd,
+                                            std::vector<std::string> source = {});
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  // Starts the agent; returns when its status says that it is ready.
+  // Starts the agent; returns when its status says that it is synced.
   Result<> start_agent();
+  Result<> launch_agent();  // the same without waiting
+  bool agent_ready() const;  // all is synced, as fairleadctl status says
+  // Where the agent, from its next start on, finds the runtime; else it is containerd's own socket.
+  void reach_runtime_at(const std::string& endpoint) { runtime_endpoint_ = endpoint; }
   void kill_agent() { agent_.kill(); }
   int stop_agent() { return agent_.stop(); }
   bool agent_runs() { return agent_.running(); }
+  pid_t agent_pid() const { return agent_.pid(); }
   // A command of the agent's program with the agent's flags, to its end.
   testkit::CommandResult agent_does(const std::string& command) const;
-  std::string agent_log() const;  // its last lines
+  std::string agent_log() const;                     // its last lines
+  bool agent_logged(const std::string& text) const;  // ever
 
   // Manifests; a file comes and changes by a rename.
   void apply(const std::string& file, const std::string& text) const;
@@ -87,6 +95,8 @@ class Node {
   // The daemon alone; its containers and shims stay.
   void kill_containerd() { containerd().kill_daemon(); }
   Result<> start_containerd();
+  std::string runtime_socket() const { return folder_ / "containerd" / "containerd.sock"; }
+  testkit::CommandResult ctr(const std::string& args) const { return containerd().ctr(args); }
   // What containerd has: ids of containers (without sandboxes) of a pod, running ones or all; every id there is.
   std::set<std::string> containers(const std::string& pod, bool running = true) const;
   std::set<std::string> all_containers() const;
@@ -109,14 +119,16 @@ class Node {
   const std::filesystem::path& folder() const { return folder_; }
 
  private:
-  explicit Node(std::filesystem::path folder, std::filesystem::path containerd)
-      : folder_(std::move(folder)), containerd_bin_(std::move(containerd)) {}
+  Node(std::filesystem::path folder, std::filesystem::path containerd, std::vector<std::string> source)
+      : folder_(std::move(folder)), containerd_bin_(std::move(containerd)), source_(std::move(source)) {}
   const testkit::Containerd& containerd() const { return daemons_.back(); }
   std::vector<std::string> agent_command(const std::string& command) const;
 
   const std::filesystem::path folder_;
   const std::filesystem::path containerd_bin_;
+  const std::vector<std::string> source_;
   std::vector<testkit::Containerd> daemons_;  // one for each start, all of one folder; the last one runs
+  std::string runtime_endpoint_;
   testkit::Process agent_;
 };
 

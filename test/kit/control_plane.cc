@@ -6,7 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
+#include <iterator>
 
 namespace fairlead::testkit {
 namespace {
@@ -45,18 +47,20 @@ Result<> ControlPlane::start_all(const Options& options) {
   folder_ = options.folder;
   binary_ = options.binary;
   service_cidr_ = options.service_cidr;
+  address_ = options.address;
+  for (const std::string& plugin : options.without) without_ += (without_.empty() ? "" : ",") + plugin;
   fs::create_directories(folder_);
   etcd_port_ = free_port();
   peer_port_ = free_port();
   api_port_ = free_port();
-  url_ = fmt::format("https://127.0.0.1:{}", api_port_);
+  url_ = fmt::format("https://{}:{}", address_, api_port_);
   FL_TRY(write_keys());
   std::ofstream tokens(folder_ / "tokens.csv");
   tokens << kAdminToken << ",admin,admin,\"system:masters\"\n";
   write_kubeconfig("admin", kAdminToken);
-  for (const char* node : {"node-a", "node-b"}) {
+  for (const std::string& node : options.nodes) {
     tokens << node << "-token,system:node:" << node << "," << node << ",\"system:nodes\"\n";
-    write_kubeconfig(node, std::string(node) + "-token");
+    write_kubeconfig(node, node + "-token");
   }
   tokens.close();
 
@@ -69,14 +73,23 @@ Result<> ControlPlane::start_all(const Options& options) {
                                folder_ / "etcd.log"));
   FL_TRY(start_api_server());
   if (!options.controllers) return {};
-  FL_LET(controller_manager_,
-         Process::start({binary_, "kube-controller-manager", "--leader-elect=false", "--kubeconfig", admin_kubeconfig(),
-                         "--service-account-private-key-file", folder_ / "sa.key", "--use-service-account-credentials",
-                         "--root-ca-file", folder_ / "pki/apiserver.crt", "--secure-port=0"},
-                        folder_ / "controller-manager.log"));
-  FL_LET(scheduler_, Process::start({binary_, "kube-scheduler", "--leader-elect=false", "--kubeconfig",
-                                     admin_kubeconfig(), "--secure-port=0"},
-                                    folder_ / "scheduler.log"));
+  const std::vector<std::string> client_flags{"--leader-elect=false", "--secure-port=0",    "--kubeconfig",
+                                              admin_kubeconfig(),     "--kube-api-qps=200", "--kube-api-burst=400"};
+  std::vector<std::string> manager{binary_,
+                                   "kube-controller-manager",
+                                   "--service-account-private-key-file",
+                                   folder_ / "sa.key",
+                                   "--use-service-account-credentials",
+                                   "--root-ca-file",
+                                   folder_ / "pki/apiserver.crt"};
+  manager.insert(manager.end(), client_flags.begin(), client_flags.end());
+  if (!options.cluster_cidr.empty()) {
+    manager.insert(manager.end(), {"--allocate-node-cidrs", "--cluster-cidr", options.cluster_cidr});
+  }
+  FL_LET(controller_manager_, Process::start(manager, folder_ / "controller-manager.log"));
+  std::vector<std::string> scheduler{binary_, "kube-scheduler"};
+  scheduler.insert(scheduler.end(), client_flags.begin(), client_flags.end());
+  FL_LET(scheduler_, Process::start(scheduler, folder_ / "scheduler.log"));
   return {};
 }
 
@@ -89,28 +102,72 @@ Result<> ControlPlane::write_keys() const {
   return {};
 }
 
-void ControlPlane::write_kubeconfig(const std::string& user, const std::string& token) const {
-  std::ofstream(folder_ / (user + ".kubeconfig"))
-      << "apiVersion: v1\nkind: Config\ncurrent-context: test\n"
-      << "contexts: [{name: test, context: {cluster: test, user: test}}]\n"
-      << "clusters: [{name: test, cluster: {server: '" << url_ << "', certificate-authority: '"
-      << (folder_ / "pki/apiserver.crt").string() << "'}}]\n"
-      << "users: [{name: test, user: {token: '" << token << "'}}]\n";
+fs::path ControlPlane::write_kubeconfig(const std::string& user, const std::string& token) const {
+  const fs::path file = folder_ / (user + ".kubeconfig");
+  std::ofstream(file) << "apiVersion: v1\nkind: Config\ncurrent-context: test\n"
+                      << "contexts: [{name: test, context: {cluster: test, user: test}}]\n"
+                      << "clusters: [{name: test, cluster: {server: '" << url_ << "', certificate-authority: '"
+                      << (folder_ / "pki/apiserver.crt").string() << "'}}]\n"
+                      << "users: [{name: test, user: {token: '" << token << "'}}]\n";
+  return file;
 }
 
 Result<> ControlPlane::start_api_server() {
   const std::string log = folder_ / "apiserver.log";
-  FL_LET(api_server_,
-         Process::start({binary_, "kube-apiserver", fmt::format("--etcd-servers=http://127.0.0.1:{}", etcd_port_),
-                         "--bind-address=127.0.0.1", fmt::format("--secure-port={}", api_port_), "--cert-dir",
-                         folder_ / "pki", "--token-auth-file", folder_ / "tokens.csv", "--authorization-mode=Node,RBAC",
-                         "--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range", service_cidr_,
-                         "--service-account-issuer=https://test", "--service-account-key-file", folder_ / "sa.pub",
-                         "--service-account-signing-key-file", folder_ / "sa.key"},
-                        log));
+  FL_LET(api_server_, Process::start({binary_,
+                                      "kube-apiserver",
+                                      fmt::format("--etcd-servers=http://127.0.0.1:{}", etcd_port_),
+                                      "--bind-address",
+                                      address_,
+                                      "--advertise-address",
+                                      address_,
+                                      fmt::format("--secure-port={}", api_port_),
+                                      "--cert-dir",
+                                      folder_ / "pki",
+                                      "--token-auth-file",
+                                      folder_ / "tokens.csv",
+                                      "--authorization-mode=Node,RBAC",
+                                      "--enable-admission-plugins=NodeRestriction",
+                                      "--disable-admission-plugins=" + without_,
+                                      "--service-cluster-ip-range",
+                                      service_cidr_,
+                                      "--service-account-issuer=https://test",
+                                      "--service-account-key-file",
+                                      folder_ / "sa.pub",
+                                      "--service-account-signing-key-file",
+                                      folder_ / "sa.key"},
+                                     log));
   const bool ready = eventually([&] { return kubectl("get --raw /readyz").code == 0 || !api_server_.running(); }, 90s);
   if (!ready || !api_server_.running()) return fail(Code::kUnavailable, "kube-apiserver does not start: {}", tail(log));
   return {};
+}
+
+ControlPlane::Answer ControlPlane::send(const std::string& method, const std::string& path,
+                                        const std::vector<std::string>& headers, const std::string& body) const {
+  const fs::path answer_file = folder_ / "answer";
+  std::string command = fmt::format(
+      "curl --silent --max-time 10 --cacert '{}' -H 'Authorization: Bearer {}' -X {} -o '{}' -w '%{{http_code}}'",
+      (folder_ / "pki/apiserver.crt").string(), kAdminToken, method, answer_file.string());
+  for (const std::string& header : headers) command += fmt::format(" -H '{}'", header);
+  if (!body.empty()) {
+    std::ofstream(folder_ / "body") << body;
+    command += fmt::format(" --data-binary '@{}'", (folder_ / "body").string());
+  }
+  fs::remove(answer_file);
+  const auto ran = run_command(fmt::format("{} '{}{}'", command, url_, path));
+  std::ifstream in(answer_file);
+  return {std::atoi(ran.output.c_str()), {std::istreambuf_iterator<char>(in), {}}};
+}
+
+Json ControlPlane::get(const std::string& path) const {
+  const Answer answer = send("GET", path);
+  const Json json = Json::parse(answer.body, nullptr, false);
+  return answer.status == 200 && json.is_object() ? json : Json();
+}
+
+CommandResult ControlPlane::kubectl_as(const std::string& token, const std::string& args) const {
+  const std::string quoted = write_kubeconfig("someone", token).string();
+  return run_command("'" + binary_ + "' kubectl --kubeconfig '" + quoted + "' " + args);
 }
 
 CommandResult ControlPlane::kubectl(const std::string& args) const {
