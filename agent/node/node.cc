@@ -155,6 +155,8 @@ void NodeReporter::report(Health health) {
   Json status = node_status(deps_.identity, deps_.facts, runtime_);
   if (status == reported_ && conditions == conditions_ && now - reported_at_ < deps_.config.report_period) return;
   Json body{{"status", status}};
+  // Merged by their type, two addresses of one type would be taken for one: the list is replaced.
+  body["status"]["addresses"].push_back({{"$patch", "replace"}});
   for (const Condition& condition : conditions) {
     body["status"]["conditions"].push_back(to_json(condition, clock_.wall()));
   }

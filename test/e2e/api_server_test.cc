@@ -92,7 +92,9 @@ class ApiServer : public testing::Test {
               .runtime = runtime,
               .node = node.reader(),
               .registry = registry,
-              .identity = {.name = "node-a", .addresses = {*IpAddress::parse("10.0.0.1")}, .agent_version = "v0.0.0"},
+              .identity = {.name = "node-a",
+                           .addresses = {*IpAddress::parse("10.0.0.1"), *IpAddress::parse("fd00::1")},
+                           .agent_version = "v0.0.0"},
               .facts = node::read_machine_facts("/"),
               .pressures = [] { return node::Pressures{.disk = true}; },
               .config = {.status_period = 500ms, .lease_period = 500ms, .needs_pod_cidrs = false}});

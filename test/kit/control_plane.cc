@@ -114,29 +114,28 @@ fs::path ControlPlane::write_kubeconfig(const std::string& user, const std::stri
 
 Result<> ControlPlane::start_api_server() {
   const std::string log = folder_ / "apiserver.log";
-  FL_LET(api_server_, Process::start({binary_,
-                                      "kube-apiserver",
-                                      fmt::format("--etcd-servers=http://127.0.0.1:{}", etcd_port_),
-                                      "--bind-address",
-                                      address_,
-                                      "--advertise-address",
-                                      address_,
-                                      fmt::format("--secure-port={}", api_port_),
-                                      "--cert-dir",
-                                      folder_ / "pki",
-                                      "--token-auth-file",
-                                      folder_ / "tokens.csv",
-                                      "--authorization-mode=Node,RBAC",
-                                      "--enable-admission-plugins=NodeRestriction",
-                                      "--disable-admission-plugins=" + without_,
-                                      "--service-cluster-ip-range",
-                                      service_cidr_,
-                                      "--service-account-issuer=https://test",
-                                      "--service-account-key-file",
-                                      folder_ / "sa.pub",
-                                      "--service-account-signing-key-file",
-                                      folder_ / "sa.key"},
-                                     log));
+  std::vector<std::string> command{binary_,
+                                   "kube-apiserver",
+                                   fmt::format("--etcd-servers=http://127.0.0.1:{}", etcd_port_),
+                                   "--bind-address=" + address_,
+                                   fmt::format("--secure-port={}", api_port_),
+                                   "--cert-dir",
+                                   folder_ / "pki",
+                                   "--token-auth-file",
+                                   folder_ / "tokens.csv",
+                                   "--authorization-mode=Node,RBAC",
+                                   "--enable-admission-plugins=NodeRestriction",
+                                   "--service-cluster-ip-range",
+                                   service_cidr_,
+                                   "--service-account-issuer=https://test",
+                                   "--service-account-key-file",
+                                   folder_ / "sa.pub",
+                                   "--service-account-signing-key-file",
+                                   folder_ / "sa.key"};
+  // A namespace without a default route must name it; a loopback's is not for advertising.
+  if (!address_.starts_with("127.")) command.push_back("--advertise-address=" + address_);
+  if (!without_.empty()) command.push_back("--disable-admission-plugins=" + without_);
+  FL_LET(api_server_, Process::start(command, log));
   const bool ready = eventually([&] { return kubectl("get --raw /readyz").code == 0 || !api_server_.running(); }, 90s);
   if (!ready || !api_server_.running()) return fail(Code::kUnavailable, "kube-apiserver does not start: {}", tail(log));
   return {};
