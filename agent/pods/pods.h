@@ -41,7 +41,8 @@ struct PodsConfig {
 //
 // Counts: kubelet_running_pods, kubelet_running_containers, kubelet_pod_start_duration_seconds,
 // fairlead_pod_drain_timeouts_total, fairlead_runtime_list_failures_total.
-// Requests: pod.list {} → [pod…], pod.get {namespace, name} → pod, pods.sync → {synced, adopted, missing, failing, pods}.
+// Requests: pod.list {} → [pod…], pod.get {namespace, name} → pod, pods.sync → {synced, adopted, missing, failing,
+// pods}.
 class Pods {
  public:
   struct Deps {

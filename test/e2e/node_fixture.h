@@ -64,7 +64,7 @@ class Node {
 
   // Starts the agent; returns when its status says that it is synced.
   Result<> start_agent();
-  Result<> launch_agent();  // the same without waiting
+  Result<> launch_agent();   // the same without waiting
   bool agent_ready() const;  // all is synced, as fairleadctl status says
   // Where the agent, from its next start on, finds the runtime; else it is containerd's own socket.
   void reach_runtime_at(const std::string& endpoint) { runtime_endpoint_ = endpoint; }

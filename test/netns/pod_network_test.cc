@@ -336,7 +336,7 @@ TEST_F(PodNetwork, AnAddWaitsForThePodObjectThenAsksToTryAgain) {
   EXPECT_THAT(unknown.output.value("msg", ""), HasSubstr("default/pod-a"));
   std::jthread later([&] {
     node_->pod_table.writer("api").upsert(
-        "uid-a", model::Pod{.id = {"default", "a", "uid-a"}, .object = nullptr, .source = "api"});
+        "uid", model::Pod{.id = {"default", "pod-a", "uid"}, .object = nullptr, .source = "api"});
   });
   EXPECT_EQ(run_plugin("ADD", "a", netns.path()).exit_code, 0);
 }

@@ -26,7 +26,7 @@ inline constexpr auto kApiSource = "api";
 struct ApiWriters {
   TableWriter<model::Service> services;
   TableWriter<model::EndpointSlice> endpoint_slices;
-  TableWriter<model::Pod> pods;  // those bound to `node_name`
+  TableWriter<model::Pod> pods;   // those bound to `node_name`
   TableWriter<model::Node> node;  // the one called `node_name`
 };
 
