@@ -43,13 +43,10 @@ IpAddress ip(const std::string& text) {
 
 void PacketPath::SetUpTestSuite() {
   ASSERT_TRUE(testkit::enter_node_namespace("packet-path"));
-  auto path = testkit::DataPath::open();
+  auto path = testkit::DataPath::open("fairlead", {.connections = 1024, .translated = 1024});  // quick to read
   ASSERT_TRUE(path) << path.error().message();
   path_ = std::move(*path);
-  auto sock = SockPrograms::load(path_->root(), {});
-  ASSERT_TRUE(sock) << sock.error().message();
-  sock_ = std::move(*sock);
-  auto balancer = BpfLoadBalancer::open(*sock_);
+  auto balancer = BpfLoadBalancer::open(path_->sockets());
   ASSERT_TRUE(balancer) << balancer.error().message();
   balancer_ = std::move(*balancer);
   a_ = path_->make_pod(1).value();
@@ -58,7 +55,6 @@ void PacketPath::SetUpTestSuite() {
 
 void PacketPath::TearDownTestSuite() {
   balancer_.reset();
-  sock_.reset();
   path_.reset();
 }
 
@@ -127,28 +123,35 @@ void PacketPath::expect_drop(const Verdict& verdict, const std::string& reason, 
   EXPECT_EQ(count(reason), before + 1) << reason;
 }
 
-std::vector<ct_head> PacketPath::connections(Family family) {
+std::vector<ct_head> PacketPath::connections(Family family, const testkit::DataPath& path) {
   std::vector<ct_head> all;
-  each_connection(*path_, family, [&](const ct_head& head) {
+  each_connection(path, family, [&](const ct_head& head) {
     all.push_back(head);
     return false;
   });
   return all;
 }
 
+std::uint32_t PacketPath::hz() {
+  return Map<std::uint32_t, ct_config>::open(path_->root().map_path("ct_config")).value().lookup(0).value()->hz;
+}
+
 void PacketPath::age(Family family, std::uint32_t seconds) {
-  const auto config =
-      Map<std::uint32_t, ct_config>::open(path_->root().map_path("ct_config")).value().lookup(0).value().value();
   each_connection(*path_, family, [&](ct_head& head) {
-    head.deadline -= seconds * config.hz;
+    head.deadline -= seconds * hz();
     return true;
   });
 }
 
-void PacketPath::sweep() {
-  for (int i = 0; i < 8; ++i) {  // all of what a test can have used
-    ASSERT_TRUE(path_->run("ct_sweep", a_, Bytes(64, 0)));
-  }
+void PacketPath::condemn(Family family) {
+  each_connection(*path_, family, [&](ct_head& head) {
+    head.tag = (head.tag & ~CT_LIFE_MASK) | CT_CONDEMNED;
+    return true;
+  });
+}
+
+std::uint32_t PacketPath::sweep() {
+  return static_cast<std::uint32_t>(path_->run("ct_sweep", a_, Bytes(64, 0)).value().action);
 }
 
 }  // namespace fairlead::datapath

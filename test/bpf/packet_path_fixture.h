@@ -11,7 +11,6 @@
 
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/map.h"
-#include "agent/datapath/sock_programs.h"
 #include "bpf/abi/conntrack.h"
 #include "bpf/abi/service.h"
 #include "test/kit/data_path.h"
@@ -63,12 +62,15 @@ class PacketPath : public testing::Test {
   static void expect_drop(const Verdict& verdict, const std::string& reason, std::uint64_t before);
 
   // The connections of the family that are there: their slots' heads.
-  static std::vector<ct_head> connections(Family family);
+  static std::vector<ct_head> connections(Family family, const testkit::DataPath& path = *path_);
+  static std::uint32_t hz();
   // Moves every deadline of the family into the past by as much.
   static void age(Family family, std::uint32_t seconds);
-  static void sweep();
+  // As the agent's flush does.
+  static void condemn(Family family);
+  // One tick of every shard: all that a test can have used. Gives jiffies.
+  static std::uint32_t sweep();
 
-  static inline std::unique_ptr<SockPrograms> sock_;
   static inline std::unique_ptr<testkit::DataPath> path_;
   static inline std::unique_ptr<BpfLoadBalancer> balancer_;
   static inline std::vector<std::string> served_;

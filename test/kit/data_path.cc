@@ -9,10 +9,11 @@
 
 namespace fairlead::testkit {
 
-Result<std::unique_ptr<DataPath>> DataPath::open() {
-  FL_LET(datapath::BpfRoot root, datapath::BpfRoot::open(bpffs() + "/fairlead"));
+Result<std::unique_ptr<DataPath>> DataPath::open(const std::string& name, const datapath::PodCapacities& capacities) {
+  FL_LET(datapath::BpfRoot root, datapath::BpfRoot::open(bpffs() + "/" + name));
   std::unique_ptr<DataPath> path(new DataPath(std::move(root)));
-  FL_LET(path->pods_, datapath::BpfPodPrograms::load(path->root_));
+  FL_LET(path->sockets_, datapath::SockPrograms::load(path->root_, {}));
+  FL_LET(path->pods_, datapath::BpfPodPrograms::load(path->root_, capacities));
   FL_LET(const auto facts, path->pods_->facts());
   for (const auto& program : facts) {
     UniqueFd fd(bpf_prog_get_fd_by_id(program.id));

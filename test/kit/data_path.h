@@ -13,6 +13,7 @@
 #include "agent/base/unique_fd.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/pod_programs.h"
+#include "agent/datapath/sock_programs.h"
 #include "test/kit/packet.h"
 
 namespace fairlead::testkit {
@@ -36,11 +37,15 @@ struct Verdict {
 // Owner and thread: the test, whose process is in namespaces of its own (enter_node_namespace).
 class DataPath {
  public:
-  static Result<std::unique_ptr<DataPath>> open();
+  // Its maps and programs are pinned in folder `name` of bpffs().
+  static Result<std::unique_ptr<DataPath>> open(const std::string& name = "fairlead",
+                                                const datapath::PodCapacities& capacities = {});
 
   // Pod `number` (1 … 250): 10.1.0.N and fd00:10:1::N, a device with filters, and an endpoint.
   Result<Pod> make_pod(std::uint8_t number);
   datapath::BpfPodPrograms& pods() { return *pods_; }
+  // Loaded for their maps; attached nowhere.
+  datapath::SockPrograms& sockets() { return *sockets_; }
   const datapath::BpfRoot& root() const { return root_; }
 
   // The descriptor of a program at pods' devices: "from_pod" or "host_to_pod".
@@ -52,6 +57,7 @@ class DataPath {
   explicit DataPath(datapath::BpfRoot root) : root_(std::move(root)) {}
 
   datapath::BpfRoot root_;
+  std::unique_ptr<datapath::SockPrograms> sockets_;
   std::unique_ptr<datapath::BpfPodPrograms> pods_;
   std::map<std::string, UniqueFd> programs_;
 };
