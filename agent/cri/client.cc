@@ -55,8 +55,12 @@ Code code_of(grpc::StatusCode code) {
   }
 }
 
-Error error_of(std::string_view name, const grpc::Status& status) {
-  return {code_of(status.error_code()), fmt::format("CRI {}: {}", name, status.error_message()), 0};
+// A runtime knows the call's deadline, too, and may be the first to see it pass: it then fails in words of its own.
+Error error_of(std::string_view name, const grpc::Status& status,
+               std::chrono::system_clock::time_point deadline = std::chrono::system_clock::time_point::max()) {
+  const bool late = status.error_code() == grpc::StatusCode::UNKNOWN && std::chrono::system_clock::now() >= deadline;
+  return {late ? Code::kTimeout : code_of(status.error_code()), fmt::format("CRI {}: {}", name, status.error_message()),
+          0};
 }
 
 }  // namespace
@@ -102,7 +106,7 @@ void start(Core& core, std::string_view name, Loop& loop, Request request, Durat
         done(std::move(response));
       });
     } else {
-      loop.post([done = std::move(call->done), error = error_of(name, status)]() mutable {
+      loop.post([done = std::move(call->done), error = error_of(name, status, call->context.deadline())]() mutable {
         done(std::unexpected(std::move(error)));
       });
     }
