@@ -7,14 +7,16 @@
 //   services   slice controller (manifests), services
 //   network    CNI requests, endpoints
 //   pods       pod workers, probes, CRI events
+//   sockets    ends sockets of backends that are gone
 //
 //   edge ──▶ services, slices, pods, config maps, secrets, node (tables)
 //   node ──▶ network (pod ranges)      pods ──▶ network (dataplane mode: an ADD waits for its Pod object)
 //   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
 //   services ──▶ Applied ──▶ pods      pods ──▶ PodStatusUpdate ──▶ edge
+//   network ──▶ namespaces (table) ──▶ sockets ◀── BackendsGone ◀── load balancer (services)
 //
-// Stop: intake first (servers), then the edge, then pods, services, network; threads are joined in that order, and only
-// then is anything destroyed. Pins, devices and pods stay as they are.
+// Stop: intake first (servers), then the edge, then pods, services, network, sockets; threads are joined in that order,
+// and only then is anything destroyed. Pins, devices and pods stay as they are.
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -34,6 +36,7 @@
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/bpf_socket_clients.h"
+#include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
 #include "agent/kube/api/api_source.h"
@@ -49,6 +52,7 @@
 #include "agent/server/notify.h"
 #include "agent/services/services.h"
 #include "agent/services/slice_controller.h"
+#include "agent/sockets/socket_ender.h"
 #include "agent/state/table.h"
 
 namespace fairlead {
@@ -60,6 +64,7 @@ using config::Mode;
 constexpr auto kManifestSource = "manifests";
 constexpr auto kSliceController = "slice-controller";
 constexpr auto kPods = "pods";
+constexpr auto kNetwork = "network";
 
 std::vector<std::string> sources(std::initializer_list<std::optional<std::string>> named) {
   std::vector<std::string> list;
@@ -117,7 +122,15 @@ class Agent {
     FL_LET(auto root, datapath::BpfRoot::open(config_.bpf_root));
     bpf_root_.emplace(std::move(root));
     FL_LET(sock_programs_, datapath::SockPrograms::load(*bpf_root_, {}));
-    FL_LET(balancer_, datapath::BpfLoadBalancer::open(*sock_programs_));
+    auto [gone, gone_reader] = make_channel<datapath::BackendsGone>();
+    FL_LET(balancer_, datapath::BpfLoadBalancer::open(*sock_programs_, gone));
+    FL_LET(dead_sockets_, datapath::DeadSockets::open(*sock_programs_));
+    socket_ender_ =
+        std::make_unique<sockets::SocketEnder>(sockets_thread_.loop(), clock_,
+                                               sockets::SocketEnder::Deps{.namespaces = namespaces_table_.reader(),
+                                                                          .gone = std::move(gone_reader),
+                                                                          .dead = *dead_sockets_,
+                                                                          .registry = *registry_});
     FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
     FL_LET(pod_programs_, datapath::BpfPodPrograms::load(*bpf_root_));
     return sock_programs_->attach(config_.cgroup_root);
@@ -198,6 +211,7 @@ class Agent {
             .config = {.pod_cidrs = config_.pod_cidrs, .node_ips = config_.node_ips, .state_dir = config_.state_dir},
             .programs = *pod_programs_,
             .sockets = *socket_clients_,
+            .namespaces = namespaces_table_.writer(kNetwork),
             .requests = std::move(responder),
             .registry = *registry_,
             .node = node_table_.reader(),
@@ -304,8 +318,10 @@ class Agent {
 
   Loop main_loop_;
   std::optional<StopSignals> signals_;
-  LoopThread edge_{"edge"}, pods_thread_{"pods"}, services_thread_{"services"}, network_thread_{"network"};
-  const std::vector<LoopThread*> threads_{&edge_, &pods_thread_, &services_thread_, &network_thread_};  // in stop order
+  LoopThread edge_{"edge"}, pods_thread_{"pods"}, services_thread_{"services"}, network_thread_{"network"},
+      sockets_thread_{"sockets"};
+  const std::vector<LoopThread*> threads_{&edge_, &pods_thread_, &services_thread_, &network_thread_,
+                                          &sockets_thread_};  // in stop order
 
   state::Table<model::Service> services_table_{{source()}};
   state::Table<model::EndpointSlice> slices_table_{
@@ -316,11 +332,13 @@ class Agent {
   state::Table<model::Node> node_table_{{source()}};
   state::Table<model::LocalPod> local_pods_table_{
       sources({runs_pods() ? std::optional<std::string>(kPods) : std::nullopt})};
+  state::Table<model::ServedNetns> namespaces_table_{{kNetwork}};
 
   std::optional<datapath::BpfRoot> bpf_root_;
   std::unique_ptr<datapath::SockPrograms> sock_programs_;
   std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
   std::unique_ptr<datapath::BpfSocketClients> socket_clients_;
+  std::unique_ptr<datapath::DeadSockets> dead_sockets_;
   std::unique_ptr<datapath::BpfPodPrograms> pod_programs_;
 
   std::map<std::string, observe::Component> components_;
@@ -336,6 +354,7 @@ class Agent {
   std::unique_ptr<services::Services> services_;
   std::unique_ptr<network::Network> network_;
   std::unique_ptr<pods::Pods> pods_;
+  std::unique_ptr<sockets::SocketEnder> socket_ender_;
   std::unique_ptr<observe::StatusHub> hub_;
   std::unique_ptr<server::LocalServer> local_server_;
   std::vector<std::unique_ptr<server::HttpServer>> http_servers_;

@@ -233,12 +233,11 @@ int sock_release(struct bpf_sock *sk)
 {
 	struct translation *peer = bpf_sk_storage_get(&sk_peer, sk, 0, 0);
 	const struct socket_slots *state = bpf_sk_storage_get(&sk_udp, sk, 0, 0);
-	__u64 cookie = bpf_get_socket_cookie(sk);
 
 	if (peer)
 		count_closed(peer);
 	if (state && state->spilled)
-		bpf_loop(SOCKET_SPILL, free_step, &cookie, 0);
+		free_spilled(bpf_get_socket_cookie(sk));
 	return PASS;
 }
 

@@ -64,22 +64,25 @@ std::vector<Frontend> missing_in(const std::vector<Frontend>& all, const std::ve
 
 }  // namespace
 
-Result<std::unique_ptr<BpfLoadBalancer>> BpfLoadBalancer::open(const SockPrograms& programs) {
+Result<std::unique_ptr<BpfLoadBalancer>> BpfLoadBalancer::open(const SockPrograms& programs,
+                                                               Sender<BackendsGone> gone) {
   FL_LET(ServiceMaps maps, ServiceMaps::open(programs));
   FL_LET(Adopted adopted, adopt(maps));
   FL_LET(std::unique_ptr<GracePeriod> grace, GracePeriod::start());
   const std::set<IpAddress> addresses = std::move(adopted.addresses);
-  std::unique_ptr<BpfLoadBalancer> balancer(new BpfLoadBalancer(std::move(maps), std::move(adopted), std::move(grace)));
+  std::unique_ptr<BpfLoadBalancer> balancer(
+      new BpfLoadBalancer(std::move(maps), std::move(adopted), std::move(grace), std::move(gone)));
   FL_TRY(balancer->settle_addresses(addresses));
   return balancer;
 }
 
-BpfLoadBalancer::BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace)
+BpfLoadBalancer::BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace,
+                                 Sender<BackendsGone> gone)
     : maps_(std::move(maps)),
       services_(std::move(adopted.services)),
       next_tag_(adopted.next_tag),
-      ids_(std::move(grace), maps_.service_capacity(), maps_.backend_capacity(), std::move(adopted.runs),
-           adopted.used) {
+      ids_(std::move(grace), maps_.service_capacity(), maps_.backend_capacity(), std::move(adopted.runs), adopted.used),
+      gone_(std::move(gone)) {
   for (const auto& [index, live] : services_) {
     unclaimed_.insert(index);
     for (const Frontend& frontend : live.entry.frontends) owners_[frontend] = index;
@@ -191,8 +194,8 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
       held.count = count;
     }
     maps_.publish(index, held.base, held.count, entry.affinity_timeout_s, entry.balancing);
-    for (const std::uint32_t id : draining) maps_.set_state(held.family, id, BACKEND_DRAINING);
-    for (const std::uint32_t id : old.backends) maps_.set_state(held.family, id, BACKEND_GONE);
+    retire(held.family, draining, BACKEND_DRAINING);
+    retire(held.family, old.backends, BACKEND_GONE);
     held.backends = ids;
     held.draining = draining;
   };
@@ -204,7 +207,7 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
   if (is_new) publish();
   if (auto done = add_frontends(added, index); !done) {
     if (is_new) {
-      for (const std::uint32_t id : held.backends) maps_.set_state(held.family, id, BACKEND_GONE);
+      retire(held.family, held.backends, BACKEND_GONE);
       ids_.retire(taken);
     } else {
       ids_.put(taken);
@@ -282,11 +285,16 @@ Result<> BpfLoadBalancer::drop(std::uint32_t index) {
   FL_TRY(erase_frontends(live.entry.frontends, index));
   if (index != 0) maps_.free_service(index);
   for (const auto& ids : {live.elements.backends, live.elements.draining}) {
-    for (const std::uint32_t id : ids) maps_.set_state(live.elements.family, id, BACKEND_GONE);
+    retire(live.elements.family, ids, BACKEND_GONE);
   }
   ids_.retire(std::move(live.elements));
   services_.erase(index);
   return {};
+}
+
+void BpfLoadBalancer::retire(Family family, std::span<const std::uint32_t> ids, backend_state state) {
+  for (const std::uint32_t id : ids) maps_.set_state(family, id, state);
+  if (!ids.empty()) gone_.send({});
 }
 
 Result<> BpfLoadBalancer::remove(const std::string& name) {

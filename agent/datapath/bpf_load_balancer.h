@@ -6,9 +6,11 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "agent/base/channel.h"
 #include "agent/datapath/adoption.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/datapath/service_ids.h"
@@ -22,8 +24,10 @@ namespace fairlead::datapath {
 // is one system call for each changed frontend, and memory writes for the rest; opening reads all maps once.
 class BpfLoadBalancer final : public LoadBalancer {
  public:
-  // Takes over what the maps of `programs` hold. Writes nothing but to free what a crash left half written.
-  static Result<std::unique_ptr<BpfLoadBalancer>> open(const SockPrograms& programs);
+  // Takes over what the maps of `programs` hold. Writes nothing but to free what a crash left half written. That
+  // backends left a service is told to `gone`, once they did; by default to nobody.
+  static Result<std::unique_ptr<BpfLoadBalancer>> open(const SockPrograms& programs,
+                                                       Sender<BackendsGone> gone = make_channel<BackendsGone>().first);
 
   Result<> apply(const std::string& name, const ServiceEntry& entry) override;
   Result<> remove(const std::string& name) override;
@@ -33,7 +37,7 @@ class BpfLoadBalancer final : public LoadBalancer {
   Result<std::set<std::string>> audit() override;
 
  private:
-  BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace);
+  BpfLoadBalancer(ServiceMaps maps, Adopted adopted, std::unique_ptr<GracePeriod> grace, Sender<BackendsGone> gone);
 
   // The index of `name`'s service; of an unclaimed one with a frontend of `entry`, which `name` then claims; or 0.
   std::uint32_t find_or_claim(const std::string& name, const ServiceEntry& entry);
@@ -48,6 +52,8 @@ class BpfLoadBalancer final : public LoadBalancer {
   bool owns_address(const IpAddress& address) const;
   // Takes the service out of the maps.
   Result<> drop(std::uint32_t index);
+  // Says of backend elements that nobody can choose any more what they are from now on, and tells that there are such.
+  void retire(Family family, std::span<const std::uint32_t> ids, backend_state state);
 
   ServiceMaps maps_;
   std::map<std::uint32_t, LiveService> services_;  // by index
@@ -56,6 +62,7 @@ class BpfLoadBalancer final : public LoadBalancer {
   std::map<Frontend, std::uint32_t> owners_;  // every frontend in the maps, and where it leads; by address first
   std::uint32_t next_tag_;
   ServiceIds ids_;
+  Sender<BackendsGone> gone_;
 };
 
 }  // namespace fairlead::datapath

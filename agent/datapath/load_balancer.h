@@ -53,6 +53,13 @@ struct ServiceUse {
   std::vector<OfBackend> backends;
 };
 
+// News that backends left a service: no new connection finds them any more. Which, the maps say, and whose connections
+// they were, the sockets themselves; so all such news are one.
+struct BackendsGone {
+  using Key = int;
+  Key key() const { return 0; }
+};
+
 // Fill of one map, for status and metrics.
 struct MapUsage {
   std::string map;

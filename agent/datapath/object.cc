@@ -147,6 +147,21 @@ Result<std::vector<ProgramFacts>> program_facts(const bpf_object* object) {
   return out;
 }
 
+Result<> load_sharing(bpf_object* object, const std::function<int(const char* map)>& map_fd) {
+  libbpf_lines.clear();
+  libbpf_set_print(keep_line);
+  const std::string name = bpf_object__name(object);
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (bpf_map__is_internal(map)) continue;
+    const int status = bpf_map__reuse_fd(map, map_fd(bpf_map__name(map)));
+    if (status != 0) return fail_libbpf(-status, fmt::format("map {}: share it with {}", bpf_map__name(map), name));
+  }
+  const int status = bpf_object__load(object);
+  if (status != 0) return fail_libbpf(-status, fmt::format("load BPF object {}", name));
+  return {};
+}
+
 Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root) {
   libbpf_lines.clear();
   libbpf_set_print(keep_line);

@@ -31,6 +31,10 @@ using Object = std::unique_ptr<Skeleton, DestroySkeleton<Skeleton, destroy>>;
 // what differs and the way out; nothing has changed then. A verifier's refusal carries its last lines.
 Result<> load_object(bpf_object* object, const BpfRoot& root);
 
+// Loads an opened object over the maps of one that is loaded: every data map is the one that `map_fd` gives for its
+// name.
+Result<> load_sharing(bpf_object* object, const std::function<int(const char* map)>& map_fd);
+
 // A loaded program, for the record of what the verifier had to do.
 struct ProgramFacts {
   std::string name;

@@ -123,6 +123,17 @@ struct LocalPod {
   auto operator<=>(const LocalPod&) const = default;
 };
 
+// A network namespace that the data path serves: a pod's, or the node's own (key "node"). Written by the network
+// domain.
+struct ServedNetns {
+  std::uint64_t cookie = 0;
+  std::string path;  // empty: it exists, but nobody knows a way in any more
+  std::vector<IpAddress> addresses;
+  std::uint32_t ifindex = 0;  // host side of the pod's device; 0: the node's own
+  ObjectId pod;               // empty for the node, and where a runtime did not say
+  auto operator<=>(const ServedNetns&) const = default;
+};
+
 // A pod's status as the API shall see it. From the pods domain to whoever reports it.
 struct PodStatusUpdate {
   ObjectId id;

@@ -8,7 +8,6 @@
 #include <linux/netlink.h>
 #include <linux/veth.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -19,8 +18,6 @@
 namespace fairlead::netlink {
 namespace {
 
-constexpr std::size_t kReceiveBuffer = 64U << 10;  // the kernel fills at most 32 KiB a message of a dump
-constexpr timeval kReceiveTimeout{.tv_sec = 5, .tv_usec = 0};
 constexpr std::uint16_t kReplace = NLM_F_CREATE | NLM_F_REPLACE;
 
 std::string device(std::uint32_t ifindex) {
@@ -32,19 +29,6 @@ ifinfomsg link_header(std::uint32_t ifindex) {
   header.ifi_family = AF_UNSPEC;
   header.ifi_index = static_cast<int>(ifindex);
   return header;
-}
-
-std::string error_text(const nlmsghdr* header, const std::string& what) {
-  // The kernel's own words, where it has any, come as an attribute after the error and the capped request.
-  const auto* error = static_cast<const nlmsgerr*>(nlmsg_data(header));
-  if ((header->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return what;
-  std::size_t offset = sizeof(*error);
-  if ((header->nlmsg_flags & NLM_F_CAPPED) == 0) offset += error->msg.nlmsg_len - sizeof(error->msg);
-  const int left = nlmsg_datalen(header) - static_cast<int>(NLMSG_ALIGN(offset));
-  const auto* first =
-      reinterpret_cast<const nlattr*>(static_cast<const char*>(nlmsg_data(header)) + NLMSG_ALIGN(offset));
-  const nlattr* message = left > 0 ? nla_find(first, left, NLMSGERR_ATTR_MSG) : nullptr;
-  return message == nullptr ? what : fmt::format("{} ({})", what, nla_get_string(const_cast<nlattr*>(message)));
 }
 
 Link read_link(const nlmsghdr* header) {
@@ -66,40 +50,8 @@ Link read_link(const nlmsghdr* header) {
 }  // namespace
 
 Result<Socket> Socket::open() {
-  UniqueFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (!fd) return fail_errno(errno, "open a route netlink socket");
-  const int on = 1;
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kReceiveTimeout, sizeof(kReceiveTimeout));
-  setsockopt(fd.get(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
-  setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
-  // Dumps are filtered by the kernel (by ifindex), not by us.
-  setsockopt(fd.get(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
-  return Socket(std::move(fd));
-}
-
-Result<> Socket::exchange(Message& message, const std::string& what, const std::function<void(const nlmsghdr*)>& each) {
-  nlmsghdr* request = message.header();
-  request->nlmsg_seq = ++sequence_;
-  if ((request->nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP) request->nlmsg_flags |= NLM_F_ACK;
-  if (send(fd_.get(), request, request->nlmsg_len, 0) < 0) return fail_errno(errno, what);
-  alignas(nlmsghdr) thread_local std::array<char, kReceiveBuffer> buffer;
-  while (true) {
-    const ssize_t size = recv(fd_.get(), buffer.data(), buffer.size(), 0);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return fail_errno(errno, fmt::format("{}: no answer from the kernel", what));
-    int left = static_cast<int>(size);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); nlmsg_ok(header, left);
-         header = nlmsg_next(header, &left)) {
-      if (header->nlmsg_seq != sequence_) continue;  // of an exchange that was given up
-      if (header->nlmsg_type == NLMSG_DONE) return {};
-      if (header->nlmsg_type == NLMSG_ERROR) {
-        const auto* error = static_cast<const nlmsgerr*>(nlmsg_data(header));
-        if (error->error == 0) return {};
-        return fail_errno(-error->error, error_text(header, what));
-      }
-      if (each) each(header);
-    }
-  }
+  FL_LET(Conversation kernel, Conversation::open(NETLINK_ROUTE));
+  return Socket(std::move(kernel));
 }
 
 Result<std::uint32_t> Socket::create_veth(const VethSpec& spec) {
@@ -113,7 +65,7 @@ Result<std::uint32_t> Socket::create_veth(const VethSpec& spec) {
       .u32(IFLA_MTU, spec.mtu)
       .u32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(spec.peer_netns));
   message.end().end().end();
-  FL_TRY(exchange(message, fmt::format("create veth {} with peer {}", spec.name, spec.peer_name)));
+  FL_TRY(kernel_.exchange(message, fmt::format("create veth {} with peer {}", spec.name, spec.peer_name)));
   FL_LET(const Link link, find_link(spec.name));
   return link.ifindex;
 }
@@ -121,7 +73,7 @@ Result<std::uint32_t> Socket::create_veth(const VethSpec& spec) {
 Result<> Socket::set_alias(std::uint32_t ifindex, const std::string& alias) {
   Message message(RTM_SETLINK, 0, link_header(ifindex));
   message.bytes(IFLA_IFALIAS, alias.data(), alias.size());
-  return exchange(message, fmt::format("{}: set alias {}", device(ifindex), alias));
+  return kernel_.exchange(message, fmt::format("{}: set alias {}", device(ifindex), alias));
 }
 
 Result<> Socket::set_up(std::uint32_t ifindex) {
@@ -129,12 +81,12 @@ Result<> Socket::set_up(std::uint32_t ifindex) {
   header.ifi_flags = IFF_UP;
   header.ifi_change = IFF_UP;
   Message message(RTM_SETLINK, 0, header);
-  return exchange(message, fmt::format("{}: set up", device(ifindex)));
+  return kernel_.exchange(message, fmt::format("{}: set up", device(ifindex)));
 }
 
 Result<> Socket::delete_link(std::uint32_t ifindex) {
   Message message(RTM_DELLINK, 0, link_header(ifindex));
-  auto result = exchange(message, fmt::format("{}: delete", device(ifindex)));
+  auto result = kernel_.exchange(message, fmt::format("{}: delete", device(ifindex)));
   if (!result && result.error().sys == ENODEV) return {};
   return result;
 }
@@ -143,15 +95,15 @@ Result<Link> Socket::find_link(const std::string& name) {
   Message message(RTM_GETLINK, 0, link_header(0));
   message.text(IFLA_IFNAME, name);
   Link found;
-  FL_TRY(exchange(message, fmt::format("device {}: find", name),
-                  [&](const nlmsghdr* header) { found = read_link(header); }));
+  FL_TRY(kernel_.exchange(message, fmt::format("device {}: find", name),
+                          [&](const nlmsghdr* header) { found = read_link(header); }));
   return found;
 }
 
 Result<std::vector<Link>> Socket::links() {
   Message message(RTM_GETLINK, NLM_F_DUMP, link_header(0));
   std::vector<Link> all;
-  FL_TRY(exchange(message, "list devices", [&](const nlmsghdr* header) { all.push_back(read_link(header)); }));
+  FL_TRY(kernel_.exchange(message, "list devices", [&](const nlmsghdr* header) { all.push_back(read_link(header)); }));
   return all;
 }
 
@@ -162,7 +114,7 @@ Result<> Socket::add_address(std::uint32_t ifindex, const IpAddress& address) {
   header.ifa_index = ifindex;
   Message message(RTM_NEWADDR, kReplace, header);
   message.address(IFA_LOCAL, address).address(IFA_ADDRESS, address).u32(IFA_FLAGS, IFA_F_NODAD | IFA_F_PERMANENT);
-  return exchange(message, fmt::format("{}: add address {}", device(ifindex), address));
+  return kernel_.exchange(message, fmt::format("{}: add address {}", device(ifindex), address));
 }
 
 Result<std::vector<IpAddress>> Socket::addresses(std::uint32_t ifindex) {
@@ -170,7 +122,7 @@ Result<std::vector<IpAddress>> Socket::addresses(std::uint32_t ifindex) {
   header.ifa_index = ifindex;
   Message message(RTM_GETADDR, NLM_F_DUMP, header);
   std::vector<IpAddress> all;
-  FL_TRY(exchange(message, fmt::format("{}: list addresses", device(ifindex)), [&](const nlmsghdr* entry) {
+  FL_TRY(kernel_.exchange(message, fmt::format("{}: list addresses", device(ifindex)), [&](const nlmsghdr* entry) {
     const nlattr* address = nlmsg_find_attr(const_cast<nlmsghdr*>(entry), sizeof(ifaddrmsg), IFA_ADDRESS);
     if (address != nullptr) all.push_back(read_address(address));
   }));
@@ -192,7 +144,7 @@ Result<> Socket::set_route(const Route& route) {
   message.u32(RTA_OIF, route.ifindex);
   if (route.gateway) message.address(RTA_GATEWAY, *route.gateway);
   if (route.source) message.address(RTA_PREFSRC, *route.source);
-  return exchange(message, fmt::format("{}: set route {}", device(route.ifindex), route.destination));
+  return kernel_.exchange(message, fmt::format("{}: set route {}", device(route.ifindex), route.destination));
 }
 
 Result<std::vector<Cidr>> Socket::routes(std::uint32_t ifindex) {
@@ -203,7 +155,7 @@ Result<std::vector<Cidr>> Socket::routes(std::uint32_t ifindex) {
     header.rtm_table = RT_TABLE_MAIN;
     Message message(RTM_GETROUTE, NLM_F_DUMP, header);
     message.u32(RTA_OIF, ifindex);
-    FL_TRY(exchange(message, fmt::format("{}: list routes", device(ifindex)), [&](const nlmsghdr* entry) {
+    FL_TRY(kernel_.exchange(message, fmt::format("{}: list routes", device(ifindex)), [&](const nlmsghdr* entry) {
       const auto* route = static_cast<const rtmsg*>(nlmsg_data(entry));
       const nlattr* destination = nlmsg_find_attr(const_cast<nlmsghdr*>(entry), sizeof(rtmsg), RTA_DST);
       const IpAddress base = destination != nullptr  ? read_address(destination)
@@ -223,7 +175,7 @@ Result<> Socket::set_neighbour(std::uint32_t ifindex, const IpAddress& address, 
   header.ndm_state = NUD_PERMANENT;
   Message message(RTM_NEWNEIGH, kReplace, header);
   message.address(NDA_DST, address).bytes(NDA_LLADDR, mac.data(), mac.size());
-  return exchange(message, fmt::format("{}: set neighbour {}", device(ifindex), address));
+  return kernel_.exchange(message, fmt::format("{}: set neighbour {}", device(ifindex), address));
 }
 
 }  // namespace fairlead::netlink

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,9 +10,7 @@
 #include "agent/base/ip.h"
 #include "agent/base/mac.h"
 #include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
-
-struct nlmsghdr;
+#include "agent/netlink/conversation.h"
 
 namespace fairlead::netlink {
 
@@ -72,16 +69,11 @@ class Socket {
   // Adds or replaces a permanent neighbour.
   Result<> set_neighbour(std::uint32_t ifindex, const IpAddress& address, const Mac& mac);
 
-  int fd() const { return fd_.get(); }
+  int fd() const { return kernel_.fd(); }
 
  private:
-  explicit Socket(UniqueFd fd) : fd_(std::move(fd)) {}
-  // Sends and reads up to the acknowledgement; `each` gets what came before it.
-  Result<> exchange(class Message& message, const std::string& what,
-                    const std::function<void(const nlmsghdr*)>& each = {});
-
-  UniqueFd fd_;
-  std::uint32_t sequence_ = 0;
+  explicit Socket(Conversation kernel) : kernel_(std::move(kernel)) {}
+  Conversation kernel_;
 };
 
 }  // namespace fairlead::netlink

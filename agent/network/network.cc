@@ -22,6 +22,7 @@ Network::Network(Loop& loop, const Clock& clock, Deps deps)
       config_(std::move(deps.config)),
       programs_(deps.programs),
       sockets_(deps.sockets),
+      namespaces_(std::move(deps.namespaces)),
       requests_(std::move(deps.requests)),
       registry_(deps.registry),
       journal_(config_.state_dir),
@@ -85,6 +86,7 @@ Result<> Network::adopt() {
                  {{"pod", endpoint.attachment.pod()}, {"container", key}, {"error", adopted.error()}});
     }
   }
+  tell_namespaces();
   for (const auto& [device, link] : ours) {
     log::info(kModule, "removing a device that nobody needs", {{"device", device}});
     reaper_->remove(link->ifindex);
@@ -160,6 +162,16 @@ Result<> Network::adopt_one(const Endpoint& endpoint) {
   return connect_host_side(*host_, endpoint.ifindex, endpoint.attachment, config_.node_ips);
 }
 
+void Network::tell_namespaces() const {
+  std::vector<std::pair<std::string, std::shared_ptr<const model::ServedNetns>>> all;
+  const auto add = [&all](const std::string& key, model::ServedNetns row) {
+    all.emplace_back(key, std::make_shared<const model::ServedNetns>(std::move(row)));
+  };
+  add("node", {.cookie = own_cookie_, .path = "/proc/self/ns/net", .addresses = config_.node_ips});
+  for (const auto& [key, endpoint] : endpoints_) add(key, served_netns(endpoint));
+  namespaces_.replace(std::move(all));
+}
+
 void Network::answer(const Inspect& request, Reply<Json> reply) {
   const TimePoint begin = clock_.now();
   const auto attachment = parse_attachment(request.args, true);
@@ -227,6 +239,7 @@ Result<Json> Network::add(const Json& args) {
     return fail_with(std::move(made).error(), fmt::format("pod {} ({})", attachment.pod(), key));
   }
   endpoints_[key].ifindex = *made;
+  namespaces_.upsert(key, served_netns(endpoints_[key]));
   return cni_result(attachment, version, config_.mtu);
 }
 
@@ -266,6 +279,7 @@ Result<> Network::detach(const std::string& key) {
   if (endpoint.ifindex != 0) reaper_->remove(endpoint.ifindex);
   ipam_.release(endpoint.attachment.addresses, clock_.wall());
   endpoints_.erase(at);
+  namespaces_.erase(key);
   // A journal that still names it costs the next start a look at a device that is gone.
   if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
   return {};
@@ -350,6 +364,15 @@ datapath::PodEndpoint Network::pod_endpoint(const Endpoint& endpoint) const {
           .mac = pod_mac(endpoint.attachment),
           .host_mac = host_mac(endpoint.attachment),
           .addresses = endpoint.attachment.addresses};
+}
+
+model::ServedNetns Network::served_netns(const Endpoint& endpoint) {
+  const Attachment& attachment = endpoint.attachment;
+  return {.cookie = attachment.netns_cookie,
+          .path = attachment.netns,
+          .addresses = attachment.addresses,
+          .ifindex = endpoint.ifindex,
+          .pod = {attachment.pod_ns, attachment.pod_name, attachment.pod_uid}};
 }
 
 Result<> Network::save(bool durable) const {

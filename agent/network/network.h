@@ -15,8 +15,10 @@
 #include "agent/base/loop.h"
 #include "agent/base/metrics.h"
 #include "agent/base/request.h"
+#include "agent/base/table_writer.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/datapath/pod_programs.h"
+#include "agent/model/rows.h"
 #include "agent/netlink/link_watch.h"
 #include "agent/netlink/netns.h"
 #include "agent/network/attachment.h"
@@ -57,6 +59,7 @@ class Network {
     NetworkConfig config;
     datapath::PodPrograms& programs;
     datapath::SocketClients& sockets;
+    TableWriter<model::ServedNetns> namespaces;
     Responder<Inspect, Json> requests;
     metrics::Registry& registry;
     std::optional<state::TableReader<model::Node>> node{};  // whose ranges count where the configuration has none
@@ -79,6 +82,7 @@ class Network {
   void node_changed(const state::Delta<model::Node>& delta);
   void use_ranges(const std::vector<Cidr>& ranges);
   Result<> adopt_one(const Endpoint& endpoint);
+  void tell_namespaces() const;
   JournalState journal_from_kernel(const std::vector<netlink::Link>& links) const;
   Result<> remove_strays();
 
@@ -102,6 +106,7 @@ class Network {
   Result<> verify(const Endpoint& endpoint, netlink::Netns& pod);
   datapath::PodEndpoint pod_endpoint(const Endpoint& endpoint) const;
   Result<> save(bool durable = false) const;
+  static model::ServedNetns served_netns(const Endpoint& endpoint);
   void count_addresses();
   void count_packets();
 
@@ -110,6 +115,7 @@ class Network {
   NetworkConfig config_;
   datapath::PodPrograms& programs_;
   datapath::SocketClients& sockets_;
+  TableWriter<model::ServedNetns> namespaces_;
   Responder<Inspect, Json> requests_;
   metrics::Registry& registry_;
   Journal journal_;

@@ -123,13 +123,18 @@ static __always_inline int spill(struct socket_slots *state, struct spill_walk *
 	return bpf_map_update_elem(&sk_spill, &key, &value, BPF_NOEXIST) ? -ENOBUFS : 0;
 }
 
-/* Frees what the socket spilled. */
 static long free_step(__u32 ordinal, __u64 *cookie)
 {
 	const struct spill_key key = { .cookie = *cookie, .ordinal = ordinal };
 
 	bpf_map_delete_elem(&sk_spill, &key);
 	return 0;
+}
+
+/* Frees what the socket spilled. */
+static __always_inline void free_spilled(__u64 cookie)
+{
+	bpf_loop(SOCKET_SPILL, free_step, &cookie, 0);
 }
 
 /* Fills the first free slot; false where there is none. A slot never changes once it is ready. */

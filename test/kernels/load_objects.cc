@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/base/unique_fd.h"
+#include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
 #include "agent/netlink/socket.h"
@@ -43,6 +44,10 @@ Result<> load_all(const std::string& bpf_root, const std::string& cgroup) {
   FL_TRY(sock->attach(cgroup));
   FL_LET(const auto sock_facts, sock->facts());
   print("sock", sock_facts);
+  FL_LET(const auto dead, datapath::DeadSockets::open(*sock));
+  FL_TRY(dead->list());
+  FL_LET(const auto dead_facts, dead->facts());
+  print("sock_iter", dead_facts);
   FL_LET(const auto pod, datapath::BpfPodPrograms::load(root));
   FL_LET(const std::uint32_t veth, make_veth());
   FL_TRY(pod->attach(veth));

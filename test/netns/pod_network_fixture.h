@@ -18,6 +18,7 @@
 #include "agent/datapath/pod_programs.h"
 #include "agent/network/network.h"
 #include "agent/server/local_server.h"
+#include "agent/state/table.h"
 #include "test/kit/netns.h"
 
 namespace fairlead::network {
@@ -89,6 +90,7 @@ class Node {
  private:
   std::optional<datapath::BpfRoot> root_;
   prometheus::Registry registry_;
+  state::Table<model::ServedNetns> namespaces_{{"network"}};
   Loop loop_;
   std::unique_ptr<Network> network_;
   Caller<Inspect, Json> caller_;
