@@ -73,8 +73,8 @@ Result<> use_sockets(const datapath::Frontend& to) {
 
 }  // namespace
 
-Result<> measure_hooks(const testkit::DataPath& path, Report& report) {
-  FL_LET(const auto programs, datapath::SockPrograms::load(path.root(), {}));
+Result<> measure_hooks(testkit::DataPath& path, Report& report) {
+  datapath::SockPrograms* const programs = &path.sockets();
   FL_LET(const std::string cgroup_root, datapath::find_cgroup2_root());
   FL_LET(const auto cgroup, testkit::TestCgroup::make(cgroup_root, "bench-prog"));
   FL_TRY(programs->attach(cgroup.path()));

@@ -10,6 +10,6 @@
 namespace fairlead::bench {
 
 // Adds one line a hook, for UDP sockets on a Service with ten backends.
-Result<> measure_hooks(const testkit::DataPath& path, Report& report);
+Result<> measure_hooks(testkit::DataPath& path, Report& report);
 
 }  // namespace fairlead::bench

@@ -5,6 +5,7 @@
 #include <linux/pkt_cls.h>
 
 #include "bench/lib/report.h"
+#include "bench/prog/connections.h"
 #include "bench/prog/driver.h"
 #include "bench/prog/hooks.h"
 #include "test/kit/data_path.h"
@@ -71,7 +72,8 @@ Result<> measure(const Options&, Report& report) {
   }
   FL_LET(const auto facts, path->pods().facts());
   for (const auto& program : facts) report.add_instructions(program.name, program.verified_instructions);
-  return measure_hooks(*path, report);
+  FL_TRY(measure_hooks(*path, report));
+  return measure_connections(*driver, report);
 }
 
 }  // namespace

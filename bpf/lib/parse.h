@@ -183,7 +183,10 @@ static __always_inline enum drop_reason parse_ipv6(struct __sk_buff *skb, __u32 
 static __always_inline enum drop_reason parse_network(struct __sk_buff *skb, __u32 offset, struct packet *packet,
 						      bool is_v4)
 {
-	return is_v4 ? parse_ipv4(skb, offset, packet) : parse_ipv6(skb, offset, packet);
+	const enum drop_reason reason = is_v4 ? parse_ipv4(skb, offset, packet) : parse_ipv6(skb, offset, packet);
+
+	/* Protocols without a header that we read would otherwise begin behind the packet. */
+	return reason ?: packet->transport > skb->len ? DROP_MALFORMED : DROP_NONE;
 }
 
 static __always_inline enum signal tcp_signal(const struct tcphdr *tcp)

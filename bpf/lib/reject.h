@@ -78,12 +78,14 @@ static __always_inline int reset_tcp(struct __sk_buff *skb, const struct packet 
 	const struct tcphdr *tcp = header_at(skb, packet->transport, sizeof(*tcp));
 	struct tcphdr reset = { .source = packet->destination_port, .dest = packet->source_port, .doff = 5, .rst = 1 };
 	const __u16 *words = (const void *)&reset;
-	__u32 length;
+	__s32 length;
 	__u64 sum;
 
 	if (!tcp || tcp->rst)
 		return 0;
 	length = packet->end - packet->transport - tcp->doff * 4;
+	if (length < 0) /* the header says that it ends behind the packet */
+		length = 0;
 	if (tcp->ack) {
 		reset.seq = tcp->ack_seq;
 	} else {

@@ -60,4 +60,12 @@ Result<Verdict> DataPath::run(const std::string& name, const Pod& pod, const Byt
   return verdict;
 }
 
+Result<std::uint32_t> DataPath::sweep() const {
+  const Bytes frame(64);
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = static_cast<__u32>(frame.size()));
+  const int status = bpf_prog_test_run_opts(program("ct_sweep"), &options);
+  if (status != 0) return fail_errno(-status, "program ct_sweep: run");
+  return options.retval;
+}
+
 }  // namespace fairlead::testkit

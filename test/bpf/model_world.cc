@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "test/bpf/model_world.h"
+
+#include <linux/pkt_cls.h>
+
+#include <algorithm>
+
+namespace fairlead::model {
+namespace {
+
+bool same(const Outcome& expected, const testkit::Verdict& actual) {
+  return expected.action == actual.action && (actual.action == TC_ACT_SHOT || expected.packet == actual.packet);
+}
+
+std::string outcome_words(int action, const Bytes& packet) {
+  return fmt::format("{} {}", action, action == TC_ACT_SHOT ? "" : words(packet));
+}
+
+std::string hex(const Bytes& bytes) {
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
+}
+
+}  // namespace
+
+std::string words(const Step& step) {
+  switch (step.kind) {
+    case Step::Kind::kFromPod:
+      return fmt::format("from pod {}: {}", step.pod, words(step.frame));
+    case Step::Kind::kHostToPod:
+      return fmt::format("to pod {}: {}", step.pod, words(step.frame));
+    case Step::Kind::kApply: {
+      std::string out = fmt::format("apply {}:", step.service);
+      for (const auto& f : step.entry.frontends)
+        out += fmt::format(" {}:{}/{}", f.address.str(), f.port, static_cast<int>(f.protocol));
+      out += " →";
+      for (const auto& b : step.entry.backends) out += fmt::format(" {}:{}", b.address.str(), b.port);
+      for (const auto& b : step.entry.draining) out += fmt::format(" ({}:{})", b.address.str(), b.port);
+      out += fmt::format(" {}", to_string(step.entry.balancing));
+      return out +
+             (step.entry.affinity_timeout_s == 0 ? "" : fmt::format(" affinity {} s", step.entry.affinity_timeout_s));
+    }
+    case Step::Kind::kRemove:
+      return "remove " + step.service;
+    case Step::Kind::kTime:
+      return fmt::format("{} s pass", step.time.count());
+  }
+  return {};
+}
+
+Result<std::unique_ptr<World>> World::open() {
+  std::unique_ptr<World> world(new World);
+  FL_LET(world->path_, testkit::DataPath::open());
+  FL_LET(world->balancer_, datapath::BpfLoadBalancer::open(world->path_->sockets()));
+  for (std::uint8_t number = 1; number <= kPods; ++number) {
+    FL_LET(world->pods_.emplace_back(), world->path_->make_pod(number));
+  }
+  FL_TRY(world->path_->pods().erase(world->pods_.back().endpoint.ifindex));
+  FL_LET(const std::uint32_t jiffies, world->path_->sweep());
+  FL_LET(world->stamps_, Stamps::open(world->path_->root(), jiffies));
+  FL_TRY(world->reset());
+  return world;
+}
+
+Result<> World::reset() {
+  for (const std::string& service : services_) FL_TRY(balancer_->remove(service));
+  services_.clear();
+  FL_TRY(stamps_->end_all());
+  model_ = std::make_unique<Model>();
+  for (std::size_t i = 0; i + 1 < pods_.size(); ++i) model_->upsert(pods_[i].endpoint);
+  lost_track_ = false;
+  expected_.clear();
+  FL_LET(counted_, counters());
+  return {};
+}
+
+Result<std::map<std::string, std::uint64_t>> World::counters() const {
+  FL_LET(const auto counters, path_->pods().counters());
+  std::map<std::string, std::uint64_t> out;
+  for (const auto& counter : counters) out[counter.reason] = counter.packets;
+  return out;
+}
+
+std::string World::compare_counters() const {
+  const auto now = counters();
+  if (!now) return now.error().message();
+  std::string differences;
+  for (const auto& [reason, packets] : *now) {
+    const std::uint64_t counted = packets - counted_.at(reason);
+    const auto at = expected_.find(reason);
+    const std::uint64_t expected = at == expected_.end() ? 0 : at->second;
+    if (counted != expected) differences += fmt::format("counted {}: {} instead of {}\n", reason, counted, expected);
+  }
+  return differences;
+}
+
+Result<> World::pass(Time time) {
+  model_->pass(time);
+  Time more{0};
+  for (int tries = 0; tries < 1000 && !model_->is_clear(kMargin); ++tries) {
+    model_->pass(std::chrono::seconds(1));
+    more += std::chrono::seconds(1);
+  }
+  return stamps_->age(time + more);
+}
+
+std::string World::take(const Step& step) {
+  if (step.kind == Step::Kind::kFromPod || step.kind == Step::Kind::kHostToPod) {
+    // What really passed is taken back before it matters.
+    if (stamps_->since_aged() > kMargin / 4) {
+      if (auto aged = stamps_->age(Time(0)); !aged) return aged.error().message();
+    }
+    return take_packet(step);
+  }
+  return take_change(step);
+}
+
+std::string World::take_change(const Step& step) {
+  Result<> done;
+  if (step.kind == Step::Kind::kTime) {
+    done = pass(step.time);
+  } else if (step.kind == Step::Kind::kApply) {
+    done = balancer_->apply(step.service, step.entry);
+    model_->apply(step.service, step.entry);
+    services_.insert(step.service);
+  } else {
+    done = balancer_->remove(step.service);
+    model_->remove(step.service);
+    services_.erase(step.service);
+  }
+  // UDP connections whose backend is gone end by the sweep: now, for both.
+  if (done && step.kind != Step::Kind::kTime) {
+    model_->sweep();
+    if (auto swept = path_->sweep(); !swept) done = std::unexpected(swept.error());
+  }
+  return done ? "" : done.error().message();
+}
+
+std::string World::take_packet(const Step& step) {
+  const testkit::Pod& pod = pods_[step.pod];
+  const bool from_pod = step.kind == Step::Kind::kFromPod;
+  const auto actual = path_->run(from_pod ? "from_pod" : "host_to_pod", pod, step.frame);
+  if (!actual) return actual.error().message();
+  const auto futures = from_pod ? model_->from_pod(pod.endpoint.ifindex, step.frame)
+                                : model_->host_to_pod(pod.endpoint.ifindex, step.frame);
+  const auto fits = [&](const Future& each) { return same(each.outcome, *actual); };
+  const auto came = std::ranges::find_if(futures, fits);
+  if (came != futures.end()) {
+    lost_track_ = std::ranges::count_if(futures, fits) > 1;
+    outcome_ = came->outcome;
+    ++expected_[outcome_.reason];
+    came->commit();
+    return {};
+  }
+  std::string text =
+      fmt::format("the program: {}\n  {}\n", outcome_words(actual->action, actual->packet), hex(actual->packet));
+  for (const Future& each : futures) {
+    text += fmt::format("the model:   {} ({})\n  {}\n", outcome_words(each.outcome.action, each.outcome.packet),
+                        each.outcome.reason, hex(each.outcome.packet));
+  }
+  return text + compare_counters();
+}
+
+}  // namespace fairlead::model
