@@ -91,7 +91,9 @@ Result<> Network::adopt() {
     log::info(kModule, "removing a device that nobody needs", {{"device", device}});
     reaper_->remove(link->ifindex);
   }
-  return save();
+  // A full disk keeps no node from its pods: what the journal would say is in force, and the next change writes it.
+  if (auto saved = save(); !saved) log::error(kModule, "the journal is behind", {{"error", saved.error()}});
+  return {};
 }
 
 void Network::node_changed(const state::Delta<model::Node>& delta) {

@@ -97,6 +97,10 @@ class Planner {
   }
 
   void keep() {
+    for (const ContainerView& container : view_.containers) {
+      if (never_started(container)) add({.what = Do::kRemoveContainer, .id = container.id});
+    }
+    if (!plan_.actions.empty()) return;
     const SandboxView* sandbox = view_.sandbox();
     if (sandbox == nullptr || !sandbox->ready) return renew_sandbox(sandbox);
     for (const ContainerView& container : view_.containers) {
@@ -232,6 +236,11 @@ const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string
   return nullptr;
 }
 
+bool never_started(const ContainerView& container) {
+  return container.state == RunState::kExited && container.started == WallTime{} &&
+         container.message.find("context canceled") != std::string::npos;
+}
+
 bool restarts(const k8s::PodSpec& spec, const ContainerView& exited) {
   if (never(spec)) return false;
   return spec.restartpolicy() != "OnFailure" || exited.exit_code != 0;
@@ -271,7 +280,8 @@ Outcome pod_outcome(const k8s::PodSpec& spec, const PodRuntimeView& view, const 
   if (never(spec)) {
     for (const auto& init : spec.initcontainers()) {
       const ContainerView* last = view.latest(init.name());
-      if (last != nullptr && last->state == RunState::kExited && last->exit_code != 0) return Outcome::kFailed;
+      const bool exited = last != nullptr && last->state == RunState::kExited && !never_started(*last);
+      if (exited && last->exit_code != 0) return Outcome::kFailed;
     }
   }
   // With Never, what ran in a sandbox that died is not run again; what had not run by then never does.
@@ -280,8 +290,8 @@ Outcome pod_outcome(const k8s::PodSpec& spec, const PodRuntimeView& view, const 
   bool failed = false;
   for (const auto& container : spec.containers()) {
     const ContainerView* last = view.latest(container.name());
-    const bool exited = last != nullptr && last->state == RunState::kExited;
-    const bool unstarted = last == nullptr || last->state == RunState::kCreated;
+    const bool unstarted = last == nullptr || last->state == RunState::kCreated || never_started(*last);
+    const bool exited = !unstarted && last->state == RunState::kExited;
     if (!exited && !(unstarted && closed)) return Outcome::kOpen;
     if (exited && restarts(spec, *last)) return Outcome::kOpen;
     failed |= !exited || last->exit_code != 0;

@@ -58,6 +58,10 @@ Outcome pod_outcome(const k8s::PodSpec& spec, const PodRuntimeView& view, const 
 // Every init container is done, or an app container has run in the current sandbox.
 bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view);
 
+// Its start was cut off with its caller's connection, as when an agent is killed: the runtime calls it exited, but
+// nothing ran. It is removed and made again, as if it had not been.
+bool never_started(const ContainerView& container);
+
 // Whether the restart policy lets this exited container run again.
 bool restarts(const k8s::PodSpec& spec, const ContainerView& exited);
 

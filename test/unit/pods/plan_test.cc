@@ -246,6 +246,29 @@ TEST(PodPlan, KeepsTwoOfAName) {
           {"remove web0"}}});
 }
 
+// As the runtime shows a start whose caller went away.
+TEST(PodPlan, AStartThatWasCutOffIsAsIfItHadNotBeen) {
+  const auto cut_off = [](const std::string& name, std::uint32_t attempt) {
+    ContainerView view = container(name, kExited, attempt, 128);
+    view.started = {};
+    view.reason = "StartError";
+    view.message = "failed to start containerd task \"x\": context canceled: unknown";
+    return view;
+  };
+  check({
+      {"it is removed", make_pod(), {{sandbox()}, {cut_off("web", 0)}}, {"remove web0"}},
+      {"the one before it counts",
+       make_pod(),
+       {{sandbox()}, {container("web", kExited, 0, 1, 95), cut_off("web", 1)}},
+       {"remove web1"}},
+      {"with Never, too", make_pod("Never"), {{sandbox()}, {cut_off("web", 0)}}, {"remove web0"}},
+      {"of an init container", make_pod("Never", {"web"}, {"i"}), {{sandbox()}, {cut_off("i", 0)}}, {"remove i0"}},
+  });
+  ContainerView bad = cut_off("web", 0);
+  bad.message = "exec: \"nope\": executable file not found in $PATH";
+  check({{"what cannot be started failed", make_pod("Never"), {{sandbox()}, {bad}}, {"stop s0"}}});
+}
+
 TEST(PodPlan, RefusedNeverRuns) {
   PodHistory refused{.volumes_ready = true};
   refused.refused = Failure{.reason = "UnsupportedField", .message = "m"};
