@@ -80,6 +80,12 @@ std::vector<Family> families(const std::vector<Cidr>& cidrs) {
   return list;
 }
 
+pods::Allocatable allocatable(const node::MachineFacts& facts) {
+  return {.cpu_milli = facts.cpus * 1000,
+          .memory_bytes = static_cast<std::int64_t>(node::allocatable_memory(facts)),
+          .ephemeral_bytes = static_cast<std::int64_t>(node::allocatable_disk(facts))};
+}
+
 // The whole agent. Members are in the order in which they are made; the destructor undoes it, after every thread ended.
 class Agent {
  public:
@@ -224,7 +230,11 @@ class Agent {
   Result<> build_pods() {
     auto [caller, responder] = make_request<Inspect, Json>();
     FL_LET(runtime_, cri::Client::create(config_.runtime_endpoint));
+    const auto config_wants = make_channel<model::ConfigWant>().first;
+    const auto events = make_channel<model::EventNote>().first;
+    const auto static_pods = make_channel<model::StaticPod>().first;
     const std::string mountinfo = read_file("/proc/self/mountinfo").value_or("");
+    const node::MachineFacts facts = node::read_machine_facts(config_.state_dir);
     pods_ =
         std::make_unique<pods::Pods>(pods_thread_.loop(), clock_,
                                      pods::Pods::Deps{.config = {.node_name = config_.node_name,
@@ -233,14 +243,22 @@ class Agent {
                                                                  .log_root = config_.log_root,
                                                                  .cgroup_prefix = config_.cgroup_prefix,
                                                                  .cgroup_roots = pods::Cgroups::find_roots(mountinfo),
+                                                                 .allocatable = allocatable(facts),
+                                                                 .configs_on_demand = !uses_manifests(),
                                                                  .drain_delay = config_.drain_delay},
                                                       .pods = pods_table_.reader(),
                                                       .config_maps = config_maps_table_.reader(),
                                                       .secrets = secrets_table_.reader(),
+                                                      .services = services_table_.reader(),
                                                       .runtime = *runtime_,
                                                       .local_pods = local_pods_table_.writer(kPods),
                                                       .applied = std::move(applied_),
                                                       .statuses = pod_statuses_,
+                                                      .config_wants = config_wants,
+                                                      .events = events,
+                                                      .static_pods = static_pods,
+                                                      .tokens = {},
+                                                      .api_source = uses_manifests() ? "" : kube::kApiSource,
                                                       .requests = std::move(responder),
                                                       .registry = *registry_});
     components_["pods"] = {"pods.sync", caller};
@@ -253,7 +271,7 @@ class Agent {
                                  .node = node_table_.reader(),
                                  .registry = *registry_,
                                  .identity = identity(),
-                                 .facts = node::read_machine_facts(config_.state_dir),
+                                 .facts = facts,
                                  .pressures = [this] { return node::read_pressures(config_.state_dir); },
                                  .config = {.needs_pod_cidrs = config_.pod_cidrs.empty()}});
     return {};

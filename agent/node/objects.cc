@@ -26,6 +26,16 @@ Json labels(const Identity& identity, const MachineFacts& facts) {
 
 }  // namespace
 
+std::uint64_t allocatable_memory(const MachineFacts& facts) {
+  std::uint64_t kept = kKeptMemory;
+  for (const auto& [page, bytes] : facts.huge_pages) kept += bytes;
+  return facts.memory_bytes - std::min(facts.memory_bytes, kept);
+}
+
+std::uint64_t allocatable_disk(const MachineFacts& facts) {
+  return facts.disk_bytes - facts.disk_bytes / kKeptDiskShare;
+}
+
 Json node_object(const Identity& identity, const MachineFacts& facts) {
   return {{"apiVersion", "v1"},
           {"kind", "Node"},
@@ -53,13 +63,11 @@ Json node_status(const Identity& identity, const MachineFacts& facts, const Runt
                    {"ephemeral-storage", kibibytes(facts.disk_bytes)},
                    {"pods", std::to_string(identity.max_pods)}};
   Json allocatable = capacity;
-  std::uint64_t kept = kKeptMemory;
   for (const auto& [page, bytes] : facts.huge_pages) {
     capacity["hugepages-" + page] = allocatable["hugepages-" + page] = bytes == 0 ? "0" : kibibytes(bytes);
-    kept += bytes;
   }
-  allocatable["memory"] = kibibytes(facts.memory_bytes - std::min(facts.memory_bytes, kept));
-  allocatable["ephemeral-storage"] = std::to_string(facts.disk_bytes - facts.disk_bytes / kKeptDiskShare);
+  allocatable["memory"] = kibibytes(allocatable_memory(facts));
+  allocatable["ephemeral-storage"] = std::to_string(allocatable_disk(facts));
   Json info = {{"machineID", facts.machine_id},
                {"systemUUID", facts.system_uuid},
                {"bootID", facts.boot_id},

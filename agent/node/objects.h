@@ -28,6 +28,10 @@ struct RuntimeFacts {
   Json images = Json::array();      // status.images
 };
 
+// What is left for pods, in bytes: less what eviction keeps back, and huge pages.
+std::uint64_t allocatable_memory(const MachineFacts& facts);
+std::uint64_t allocatable_disk(const MachineFacts& facts);
+
 // Node for POST /api/v1/nodes: labels for scheduling; status is sent apart.
 Json node_object(const Identity& identity, const MachineFacts& facts);
 // The labels that `node` lacks or has otherwise; null: it has all.

@@ -54,10 +54,56 @@ std::string host_name(const k8s::Pod& pod) {
 }
 
 // Every namespace that is not the pod's own is named: 0 in CRI means POD, also where it was left out.
-void namespaces(api::NamespaceOption& option, const k8s::Pod& pod, api::NamespaceMode pid) {
-  option.set_network(pod.spec().hostnetwork() ? api::NODE : api::POD);
-  option.set_pid(pid);
-  option.set_ipc(api::POD);
+void namespaces(api::NamespaceOption& option, const k8s::Pod& pod) {
+  const auto& spec = pod.spec();
+  option.set_network(spec.hostnetwork() ? api::NODE : api::POD);
+  option.set_pid(spec.hostpid() ? api::NODE : spec.shareprocessnamespace() ? api::POD : api::CONTAINER);
+  option.set_ipc(spec.hostipc() ? api::NODE : api::POD);
+}
+
+api::SecurityProfile::ProfileType seccomp_type(const k8s::SeccompProfile& profile) {
+  return profile.type() == "RuntimeDefault" ? api::SecurityProfile::RuntimeDefault : api::SecurityProfile::Unconfined;
+}
+
+// The pod's groups, for sandbox and containers alike.
+void supplemental_groups(google::protobuf::RepeatedField<std::int64_t>& groups, const k8s::Pod& pod) {
+  const auto& shared = pod.spec().securitycontext();
+  if (shared.has_fsgroup()) groups.Add(shared.fsgroup());
+  groups.Add(shared.supplementalgroups().begin(), shared.supplementalgroups().end());
+}
+
+bool privileged(const google::protobuf::RepeatedPtrField<k8s::Container>& containers) {
+  return std::ranges::any_of(containers, [](const auto& one) { return one.securitycontext().privileged(); });
+}
+
+api::MountPropagation propagation(const std::string& mode) {
+  if (mode == "Bidirectional") return api::PROPAGATION_BIDIRECTIONAL;
+  return mode == "HostToContainer" ? api::PROPAGATION_HOST_TO_CONTAINER : api::PROPAGATION_PRIVATE;
+}
+
+void append_new(google::protobuf::RepeatedPtrField<std::string>& list, const std::string& value) {
+  if (std::ranges::find(list, value) == list.end()) *list.Add() = value;
+}
+
+// The node's resolver settings or none, as dnsPolicy says, and the pod's own on top.
+void dns(api::DNSConfig& out, const NodeFacts& node, const k8s::PodSpec& spec) {
+  if (spec.dnspolicy() != "None") {
+    out.mutable_servers()->Add(node.nameservers.begin(), node.nameservers.end());
+    out.mutable_searches()->Add(node.searches.begin(), node.searches.end());
+    out.mutable_options()->Add(node.dns_options.begin(), node.dns_options.end());
+  }
+  const auto& own = spec.dnsconfig();
+  for (const auto& server : own.nameservers()) append_new(*out.mutable_servers(), server);
+  for (const auto& search : own.searches()) append_new(*out.mutable_searches(), search);
+  for (const auto& option : own.options()) {
+    const std::string text = option.name() + (option.value().empty() ? "" : ":" + option.value());
+    std::vector<std::string> kept;  // an option of the pod's replaces the node's of that name
+    for (const auto& before : out.options()) {
+      if (before.substr(0, before.find(':')) != option.name()) kept.push_back(before);
+    }
+    kept.push_back(text);
+    out.mutable_options()->Assign(kept.begin(), kept.end());
+  }
 }
 
 Result<> add_mounts(const ContainerInput& in, api::ContainerConfig& config) {
@@ -72,6 +118,7 @@ Result<> add_mounts(const ContainerInput& in, api::ContainerConfig& config) {
     out.set_container_path(mount.mountpath());
     out.set_host_path(in.mount_paths[static_cast<std::size_t>(i)]);
     out.set_readonly(mount.readonly());
+    out.set_propagation(propagation(mount.mountpropagation()));
     own_hosts |= mount.mountpath() == "/etc/hosts";
   }
   const std::string& uid = in.pod.metadata().uid();
@@ -125,17 +172,19 @@ api::PodSandboxConfig sandbox_config(const NodeFacts& node, const k8s::Pod& pod,
   label(*config.mutable_labels(), node, pod);
   if (!pod.spec().hostnetwork()) config.set_hostname(host_name(pod));
   config.set_log_directory(log_directory(node, pod));
-  if (pod.spec().dnspolicy() != "None") {
-    auto& dns = *config.mutable_dns_config();
-    dns.mutable_servers()->Add(node.nameservers.begin(), node.nameservers.end());
-    dns.mutable_searches()->Add(node.searches.begin(), node.searches.end());
-    dns.mutable_options()->Add(node.dns_options.begin(), node.dns_options.end());
-  }
+  dns(*config.mutable_dns_config(), node, pod.spec());
   auto& linux = *config.mutable_linux();
   linux.set_cgroup_parent(cgroup_parent(node, pod));
   auto& security = *linux.mutable_security_context();
-  namespaces(*security.mutable_namespace_options(), pod, api::CONTAINER);
+  namespaces(*security.mutable_namespace_options(), pod);
   security.mutable_seccomp()->set_profile_type(api::SecurityProfile::RuntimeDefault);  // the pause process
+  const auto& shared = pod.spec().securitycontext();
+  if (shared.has_runasuser()) security.mutable_run_as_user()->set_value(shared.runasuser());
+  if (shared.has_runasuser() && shared.has_runasgroup()) {
+    security.mutable_run_as_group()->set_value(shared.runasgroup());
+  }
+  supplemental_groups(*security.mutable_supplemental_groups(), pod);
+  security.set_privileged(privileged(pod.spec().containers()) || privileged(pod.spec().initcontainers()));
   return config;
 }
 
@@ -143,7 +192,7 @@ Result<api::ContainerConfig> container_config(const ContainerInput& in) {
   api::ContainerConfig config;
   config.mutable_metadata()->set_name(in.container.name());
   config.mutable_metadata()->set_attempt(in.attempt);
-  config.mutable_image()->set_image(in.image_ref);
+  config.mutable_image()->set_image(in.image.id());
   config.mutable_image()->set_user_specified_image(in.container.image());
   const std::map<std::string, std::string> values(in.env.begin(), in.env.end());
   for (const auto& word : in.container.command()) config.add_command(expand(word, values));
@@ -171,25 +220,68 @@ Result<api::ContainerConfig> container_config(const ContainerInput& in) {
   config.set_tty(in.container.tty());
   auto& linux = *config.mutable_linux();
   *linux.mutable_resources() = container_resources(in.pod, in.container, in.node.memory_bytes);
-  auto& security = *linux.mutable_security_context();
-  namespaces(*security.mutable_namespace_options(), in.pod, api::CONTAINER);
-  security.mutable_seccomp()->set_profile_type(api::SecurityProfile::Unconfined);
-  for (const auto* path :
-       {"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-        "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"}) {
-    security.add_masked_paths(path);
-  }
-  for (const auto* path : {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}) {
-    security.add_readonly_paths(path);
-  }
+  *linux.mutable_security_context() = container_security(in.pod, in.container, in.image);
   return config;
 }
 
-std::string hosts_file(const k8s::Pod& pod, const std::vector<IpAddress>& ips) {
-  std::string text =
-      "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-      "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
-  for (const IpAddress& ip : ips) text += ip.str() + "\t" + host_name(pod) + "\n";
+api::LinuxContainerSecurityContext container_security(const k8s::Pod& pod, const k8s::Container& container,
+                                                      const api::Image& image) {
+  api::LinuxContainerSecurityContext out;
+  namespaces(*out.mutable_namespace_options(), pod);
+  const auto& own = container.securitycontext();
+  const auto& shared = pod.spec().securitycontext();
+  if (own.has_runasuser() || shared.has_runasuser()) {
+    out.mutable_run_as_user()->set_value(own.has_runasuser() ? own.runasuser() : shared.runasuser());
+  }
+  if (own.has_runasgroup() || shared.has_runasgroup()) {
+    out.mutable_run_as_group()->set_value(own.has_runasgroup() ? own.runasgroup() : shared.runasgroup());
+  }
+  if (out.has_run_as_group() && !out.has_run_as_user()) {  // runtimes take no group without a user: the image's
+    if (image.username().empty()) {
+      out.mutable_run_as_user()->set_value(image.uid().value());
+    } else {
+      out.set_run_as_username(image.username());
+    }
+  }
+  supplemental_groups(*out.mutable_supplemental_groups(), pod);
+  out.set_privileged(own.privileged());
+  out.set_readonly_rootfs(own.readonlyrootfilesystem());
+  out.set_no_new_privs(own.has_allowprivilegeescalation() && !own.allowprivilegeescalation());
+  if (own.has_capabilities()) {
+    auto& capabilities = *out.mutable_capabilities();
+    for (const auto& name : own.capabilities().add()) capabilities.add_add_capabilities(name);
+    for (const auto& name : own.capabilities().drop()) capabilities.add_drop_capabilities(name);
+  }
+  out.mutable_seccomp()->set_profile_type(
+      own.privileged() ? api::SecurityProfile::Unconfined
+                       : seccomp_type(own.has_seccompprofile() ? own.seccompprofile() : shared.seccompprofile()));
+  if (own.privileged()) return out;
+  for (const auto* path :
+       {"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+        "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"}) {
+    out.add_masked_paths(path);
+  }
+  for (const auto* path : {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}) {
+    out.add_readonly_paths(path);
+  }
+  return out;
+}
+
+std::string hosts_file(const NodeFacts& node, const k8s::Pod& pod, const std::vector<IpAddress>& ips) {
+  std::string text;
+  if (pod.spec().hostnetwork()) {
+    text = "# Kubernetes-managed hosts file (host network).\n" + node.hosts;
+  } else {
+    text =
+        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
+    for (const IpAddress& ip : ips) text += ip.str() + "\t" + host_name(pod) + "\n";
+  }
+  if (pod.spec().hostaliases().empty()) return text;
+  text += "\n# Entries added by HostAliases.\n";
+  for (const auto& alias : pod.spec().hostaliases()) {
+    text += fmt::format("{}\t{}\n", alias.ip(), fmt::join(alias.hostnames(), "\t"));
+  }
   return text;
 }
 

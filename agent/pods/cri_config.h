@@ -38,6 +38,7 @@ struct NodeFacts {
   std::vector<std::string> nameservers;
   std::vector<std::string> searches;
   std::vector<std::string> dns_options;
+  std::string hosts;              // the node's own hosts file, for pods on its network
   std::int64_t memory_bytes = 0;  // the node's, for oom_score_adj
 };
 
@@ -59,15 +60,20 @@ struct ContainerInput {
   const k8s::Container& container;
   std::uint32_t attempt = 0;
   unsigned streak = 0;
-  std::string image_ref;
+  const api::Image& image;  // its id, and whom it runs as
   const Env& env;
   const std::vector<std::string>& mount_paths;  // on the host, one for each volumeMount, in order, subPath resolved
 };
 // kInvalid: there is not a path for each mount.
 Result<api::ContainerConfig> container_config(const ContainerInput& input);
 
-// kubelet's file: loopback and IPv6 names, then the pod's addresses by its host name.
-std::string hosts_file(const k8s::Pod& pod, const std::vector<IpAddress>& ips);
+// kubelet's file: loopback and IPv6 names, then the pod's addresses by its host name; on the host's network the node's
+// file. Then the pod's hostAliases.
+std::string hosts_file(const NodeFacts& node, const k8s::Pod& pod, const std::vector<IpAddress>& ips);
+
+// Whom a container runs as and what it may: the container's word, else the pod's, else kubelet's defaults.
+api::LinuxContainerSecurityContext container_security(const k8s::Pod& pod, const k8s::Container& container,
+                                                      const api::Image& image);
 
 // cpu shares, quota, memory limit, oom_score_adj of one container.
 api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s::Container& container,

@@ -2,15 +2,10 @@
 #include "agent/pods/env.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace fairlead::pods {
 namespace {
-
-std::string join(const std::vector<IpAddress>& ips) {
-  std::string text;
-  for (const IpAddress& ip : ips) text += (text.empty() ? "" : ",") + ip.str();
-  return text;
-}
 
 // Keeps the place of a name's first use, and its last value.
 class Builder {
@@ -32,14 +27,52 @@ class Builder {
   std::map<std::string, std::string> values_;
 };
 
+char to_upper(char c) {
+  return static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+}
+char to_lower(char c) {
+  return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+}
+
+// "my-svc" → "MY_SVC".
+std::string variable_name(const std::string& service) {
+  std::string name = service;
+  std::ranges::transform(name, name.begin(), [](char c) { return c == '-' ? '_' : to_upper(c); });
+  return name;
+}
+
+void add_service(Builder& env, const model::Service& service) {
+  const std::string name = variable_name(service.id.name);
+  const IpAddress& address = service.cluster_ips.front();
+  const std::string host = address.str();
+  env.set(name + "_SERVICE_HOST", host);
+  env.set(name + "_SERVICE_PORT", std::to_string(service.ports.front().port));
+  for (const auto& port : service.ports) {
+    if (port.name.empty()) continue;
+    env.set(name + "_SERVICE_PORT_" + variable_name(port.name), std::to_string(port.port));
+  }
+  for (const auto& port : service.ports) {
+    std::string protocol(to_string(port.protocol));
+    const std::string link = fmt::format("{}_PORT_{}_{}", name, port.port, protocol);
+    std::ranges::transform(protocol, protocol.begin(), to_lower);
+    const std::string url =
+        fmt::format(fmt::runtime(address.is_v4() ? "{}://{}:{}" : "{}://[{}]:{}"), protocol, host, port.port);
+    if (&port == &service.ports.front()) env.set(name + "_PORT", url);
+    env.set(link, url);
+    env.set(link + "_PROTO", protocol);
+    env.set(link + "_PORT", std::to_string(port.port));
+    env.set(link + "_ADDR", host);
+  }
+}
+
 template <class Source>
-Result<> add_all(Builder& env, const FindConfig& find, std::string_view kind, const k8s::Pod& pod, const Source& source,
+Result<> add_all(Builder& env, const EnvInput& input, ConfigKind kind, const Source& source,
                  const std::string& prefix) {
   const std::string& name = source.localobjectreference().name();
-  const auto config = find(pod.metadata().namespace_() + "/" + name);
+  FL_LET(const auto config, input.config(kind, input.pod.metadata().namespace_() + "/" + name));
   if (!config) {
     if (source.optional()) return {};
-    return fail(Code::kNotFound, "{} \"{}\" not found", kind, name);
+    return fail(Code::kNotFound, "{} \"{}\" not found", to_string(kind), name);
   }
   for (const auto& [key, value] : config->data) env.set(prefix + key, value);
   return {};
@@ -47,49 +80,70 @@ Result<> add_all(Builder& env, const FindConfig& find, std::string_view kind, co
 
 // nullopt: optional, and not there.
 template <class Selector>
-Result<std::optional<std::string>> key_value(const FindConfig& find, std::string_view kind, const k8s::Pod& pod,
-                                             const Selector& selector) {
+Result<std::optional<std::string>> key_value(const EnvInput& input, ConfigKind kind, const Selector& selector) {
   const std::string& name = selector.localobjectreference().name();
-  const auto config = find(pod.metadata().namespace_() + "/" + name);
+  const std::string& ns = input.pod.metadata().namespace_();
+  FL_LET(const auto config, input.config(kind, ns + "/" + name));
   if (config) {
     if (const auto at = config->data.find(selector.key()); at != config->data.end()) return at->second;
   }
   if (selector.optional()) return std::optional<std::string>();
-  if (!config) return fail(Code::kNotFound, "{} \"{}\" not found", kind, name);
-  return fail(Code::kNotFound, "couldn't find key {} in {} {}/{}", selector.key(), kind, pod.metadata().namespace_(),
-              name);
+  if (!config) return fail(Code::kNotFound, "{} \"{}\" not found", to_string(kind), name);
+  return fail(Code::kNotFound, "couldn't find key {} in {} {}/{}", selector.key(), to_string(kind), ns, name);
 }
 
-Result<std::optional<std::string>> from_source(const EnvInput& input, const k8s::EnvVarSource& source) {
+Result<std::optional<std::string>> from_source(const EnvInput& input, const k8s::Container& container,
+                                               const k8s::EnvVarSource& source) {
+  if (source.has_configmapkeyref()) return key_value(input, ConfigKind::kConfigMap, source.configmapkeyref());
+  if (source.has_secretkeyref()) return key_value(input, ConfigKind::kSecret, source.secretkeyref());
   if (source.has_fieldref()) {
-    FL_LET(std::string value, field_value(input, source.fieldref().fieldpath()));
+    FL_LET(std::string value, env_field(input.pod, input.facts, source.fieldref().fieldpath()));
     return value;
   }
-  if (source.has_configmapkeyref()) {
-    return key_value(input.config_map, "configmap", input.pod, source.configmapkeyref());
+  if (source.has_resourcefieldref()) {
+    FL_LET(std::string value,
+           resource_field(input.pod, source.resourcefieldref(), container.name(), input.facts.allocatable));
+    return value;
   }
-  if (source.has_secretkeyref()) return key_value(input.secret, "secret", input.pod, source.secretkeyref());
   return fail(Code::kInvalid, "valueFrom names no source");
 }
 
 }  // namespace
 
+Env service_env(const k8s::Pod& pod, const std::vector<std::shared_ptr<const model::Service>>& services) {
+  // A Service of the pod's own namespace goes before default/kubernetes, where both have that name.
+  std::map<std::string, const model::Service*> shown;
+  const std::string& ns = pod.metadata().namespace_();
+  const bool links = !pod.spec().has_enableservicelinks() || pod.spec().enableservicelinks();
+  for (const auto& service : services) {
+    if (service->cluster_ips.empty() || service->ports.empty()) continue;
+    const bool master = service->id.ns == "default" && service->id.name == "kubernetes";
+    if (service->id.ns == ns && (links || master)) {
+      shown[service->id.name] = service.get();
+    } else if (master) {
+      shown.try_emplace(service->id.name, service.get());
+    }
+  }
+  Builder env;
+  for (const auto& [name, service] : shown) add_service(env, *service);
+  return env.take();
+}
+
 Result<Env> container_env(const EnvInput& input, const k8s::Container& container) {
   Builder env;
+  for (const auto& [name, value] : input.services) env.set(name, value);
   for (const auto& from : container.envfrom()) {
     if (from.has_configmapref()) {
-      FL_TRY(add_all(env, input.config_map, "configmap", input.pod, from.configmapref(), from.prefix()));
+      FL_TRY(add_all(env, input, ConfigKind::kConfigMap, from.configmapref(), from.prefix()));
     }
-    if (from.has_secretref()) {
-      FL_TRY(add_all(env, input.secret, "secret", input.pod, from.secretref(), from.prefix()));
-    }
+    if (from.has_secretref()) FL_TRY(add_all(env, input, ConfigKind::kSecret, from.secretref(), from.prefix()));
   }
   for (const auto& var : container.env()) {
     if (!var.has_valuefrom()) {
       env.set(var.name(), expand(var.value(), env.values()));
       continue;
     }
-    FL_LET(const auto value, from_source(input, var.valuefrom()));
+    FL_LET(const auto value, from_source(input, container, var.valuefrom()));
     if (value) env.set(var.name(), *value);
   }
   return env.take();
@@ -117,24 +171,6 @@ std::string expand(const std::string& text, const std::map<std::string, std::str
     i = end;
   }
   return out;
-}
-
-Result<std::string> field_value(const EnvInput& input, const std::string& path) {
-  const auto& meta = input.pod.metadata();
-  if (path == "metadata.name") return meta.name();
-  if (path == "metadata.namespace") return meta.namespace_();
-  if (path == "metadata.uid") return meta.uid();
-  if (path == "spec.nodeName") return input.node_name;
-  if (path == "status.hostIP") return input.node_ips.empty() ? "" : input.node_ips.front().str();
-  if (path == "status.podIP") return input.pod_ips.empty() ? "" : input.pod_ips.front().str();
-  if (path == "status.podIPs") return join(input.pod_ips);
-  for (const auto& [prefix, map] :
-       {std::pair{std::string("metadata.labels['"), &meta.labels()}, {"metadata.annotations['", &meta.annotations()}}) {
-    if (!path.starts_with(prefix) || !path.ends_with("']")) continue;
-    const auto at = map->find(path.substr(prefix.size(), path.size() - prefix.size() - 2));
-    return at == map->end() ? "" : at->second;
-  }
-  return fail(Code::kInvalid, "unsupported fieldPath: {}", path);
 }
 
 }  // namespace fairlead::pods

@@ -33,17 +33,38 @@ std::shared_ptr<const k8s::Pod> orphaned_pod(const std::string& uid, const Liste
 std::optional<Failure> refusal(const k8s::Pod& pod) {
   const auto report = kube::check_pod_fields(pod);
   if (!report.refused.empty()) return Failure{.reason = "UnsupportedField", .message = report.refused.front().str()};
+  const auto unsupported = [](const k8s::Container& container, const Error& error) {
+    return Failure{.reason = "UnsupportedProbe",
+                   .message = fmt::format("container {}: {}", container.name(), error.message())};
+  };
   for (const auto& container : pod.spec().containers()) {
     for (const auto* probe : {container.has_livenessprobe() ? &container.livenessprobe() : nullptr,
-                              container.has_readinessprobe() ? &container.readinessprobe() : nullptr}) {
+                              container.has_readinessprobe() ? &container.readinessprobe() : nullptr,
+                              container.has_startupprobe() ? &container.startupprobe() : nullptr}) {
       if (probe == nullptr) continue;
       if (const auto spec = make_probe_spec(*probe, container, IpAddress()); !spec) {
-        return Failure{.reason = "UnsupportedProbe",
-                       .message = fmt::format("container {}: {}", container.name(), spec.error().message())};
+        return unsupported(container, spec.error());
       }
+    }
+    const auto& lifecycle = container.lifecycle();
+    for (const auto* hook : {lifecycle.has_poststart() ? &lifecycle.poststart() : nullptr,
+                             lifecycle.has_prestop() ? &lifecycle.prestop() : nullptr}) {
+      if (hook == nullptr) continue;
+      if (const auto able = check_hook(*hook, container); !able) return unsupported(container, able.error());
     }
   }
   return {};
+}
+
+// Whether the downward API reads the same of both.
+bool same_metadata(const k8s::ObjectMeta& a, const k8s::ObjectMeta& b) {
+  const auto same = [](const auto& one, const auto& other) {
+    return one.size() == other.size() && std::ranges::all_of(one, [&](const auto& pair) {
+             const auto at = other.find(pair.first);
+             return at != other.end() && at->second == pair.second;
+           });
+  };
+  return same(a.labels(), b.labels()) && same(a.annotations(), b.annotations());
 }
 
 // The last `limit` bytes of a file; empty where it cannot be read.
@@ -59,25 +80,27 @@ std::string tail_of(const std::string& path, std::size_t limit) {
 
 }  // namespace
 
-Keeper::Keeper(KeeperContext& context, const model::Pod& desired, Events events)
+Keeper::Keeper(KeeperContext& context, const model::Pod& desired, Notices notices)
     : context_(context),
       id_(desired.id),
       source_(desired.source),
-      events_(std::move(events)),
+      notices_(std::move(notices)),
       worker_(context.worker, desired.object, [this] { look(); }),
+      status_(desired.object->status()),
       wanted_since_(context.worker.clock.now()) {
   history().refused = refusal(*desired.object);
   if (history().refused) {
     log::warn("pods", "pod is refused", {{"pod", id_.key()}, {"reason", history().refused->message}});
+    context.worker.events.warning(*desired.object, history().refused->reason, history().refused->message);
   }
   desire(desired);
 }
 
-Keeper::Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Events events)
+Keeper::Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Notices notices)
     : context_(context),
       id_{orphan.ns, orphan.name, uid},
       orphan_(true),
-      events_(std::move(events)),
+      notices_(std::move(notices)),
       worker_(context.worker, orphaned_pod(uid, orphan), [this] { look(); }) {
   log::info("pods", "ending what nobody wants any more", {{"pod", id_.key()}, {"uid", uid}});
   end();
@@ -88,9 +111,14 @@ Keeper::~Keeper() {
 }
 
 void Keeper::desire(const model::Pod& desired) {
+  const auto before = worker_.shared_pod();
   worker_.set_pod(desired.object);
+  if (has_volumes() && !same_metadata(before->metadata(), desired.object->metadata())) {
+    context_.worker.volumes.refresh(pod());
+  }
   if (desired.deletion_grace_s) return end(desired.deletion_grace_s);
-  look();
+  if (!seen_) return look();
+  step();
 }
 
 void Keeper::end(std::optional<std::int64_t> grace_s) {
@@ -98,7 +126,10 @@ void Keeper::end(std::optional<std::int64_t> grace_s) {
   const std::int64_t own = spec.has_terminationgraceperiodseconds() ? spec.terminationgraceperiodseconds() : 30;
   const std::int64_t grace = grace_s.value_or(own);
   // A grace period may be cut short, never drawn out.
-  history().ending_grace_s = std::min(history().ending_grace_s.value_or(grace), grace);
+  const std::int64_t given = std::min(history().ending_grace_s.value_or(grace), grace);
+  const bool news = history().ending_grace_s != given;
+  history().ending_grace_s = given;
+  if (news) worker_.hurry(given);
   if (seen_) step();
   look();
 }
@@ -121,7 +152,7 @@ void Keeper::look() {
     read_messages();
     seen_ = true;
     step();
-    events_.looked();
+    notices_.looked();
     if (std::exchange(look_again_, false)) look();
   });
 }
@@ -131,8 +162,10 @@ void Keeper::forget_all_but(const PodRuntimeView& view) {
   for (const ContainerView& known : view_.containers) {
     if (std::ranges::find(view.containers, known.id, &ContainerView::id) != view.containers.end()) continue;
     ready_.erase(known.id);
+    started_.erase(known.id);
     history().unhealthy.erase(known.id);
     context_.readiness.set(known.id, false);
+    context_.readiness.set_started(known.id, false);
   }
 }
 
@@ -200,7 +233,10 @@ void Keeper::probe() {
     const bool running = last != nullptr && last->state == RunState::kRunning;
     if (!running || addresses.empty() || ending()) {
       context_.prober.remove(id_.uid, container.name());
-      if (last != nullptr && !running) context_.readiness.set(last->id, false);
+      if (last != nullptr && !running) {
+        context_.readiness.set(last->id, false);
+        context_.readiness.set_started(last->id, false);
+      }
       continue;
     }
     ProbedContainer probed{.uid = id_.uid, .name = container.name(), .id = last->id, .started = last->started};
@@ -211,11 +247,18 @@ void Keeper::probe() {
     };
     probed.liveness = spec(container.has_livenessprobe(), container.livenessprobe());
     probed.readiness = spec(container.has_readinessprobe(), container.readinessprobe());
-    if (!probed.liveness && !probed.readiness) continue;
-    probed.was_started = true;
+    probed.startup = spec(container.has_startupprobe(), container.startupprobe());
+    if (!probed.liveness && !probed.readiness && !probed.startup) continue;
+    probed.was_started = !probed.startup || context_.readiness.was_started(last->id);
     probed.was_ready = context_.readiness.was_ready(last->id);
+    if (probed.startup) started_.try_emplace(last->id, probed.was_started);
     if (probed.readiness) ready_.try_emplace(last->id, probed.was_ready);
-    context_.prober.set(std::move(probed), [this](const ProbeResult& result) { this->probed(result); });
+    context_.prober.set(
+        std::move(probed), [this](const ProbeResult& result) { this->probed(result); },
+        [this, name = container.name()](ProbeKind kind, const std::string& message) {
+          context_.worker.events.warning(pod(), "Unhealthy",
+                                         fmt::format("{} probe failed: {}", to_string(kind), message), name);
+        });
   }
 }
 
@@ -229,7 +272,11 @@ void Keeper::probed(const ProbeResult& result) {
     ready_[result.container_id] = result.success;
     context_.readiness.set(result.container_id, result.success);
   } else if (!result.success) {
-    history().unhealthy.insert(result.container_id);
+    history().unhealthy[result.container_id] =
+        result.kind == ProbeKind::kStartup ? "failed startup probe" : "failed liveness probe";
+  } else if (result.kind == ProbeKind::kStartup) {
+    started_[result.container_id] = true;
+    context_.readiness.set_started(result.container_id, true);
   }
   step();
 }
@@ -253,31 +300,53 @@ model::LocalPod Keeper::local_pod(const k8s::PodStatus& status) const {
   row.terminating = ending();
   row.serving = condition(status, "Ready");
   row.ready = row.serving && !row.terminating;
-  row.terminal = pod_outcome(pod().spec(), view_, history()) != Outcome::kOpen;
+  row.terminal = status.phase() == "Succeeded" || status.phase() == "Failed";
   return row;
 }
 
 void Keeper::tell() {
   if (orphan_) return;
-  k8s::PodStatus status = compute_status({.pod = pod(),
-                                          .view = view_,
-                                          .history = history(),
-                                          .ready = ready_,
-                                          .node_ips = context_.worker.node_ips,
-                                          .last = seen_ && status_.has_phase() ? &status_ : nullptr,
-                                          .now = context_.worker.clock.wall()});
+  // What is torn down is removed from the runtime: its last words stand.
+  k8s::PodStatus status = history().torn_down ? status_
+                                              : compute_status({.pod = pod(),
+                                                                .view = view_,
+                                                                .history = history(),
+                                                                .ready = ready_,
+                                                                .started = started_,
+                                                                .node_ips = context_.worker.node_ips,
+                                                                .last = status_.has_phase() ? &status_ : nullptr,
+                                                                .runtime_name = context_.runtime_name,
+                                                                .now = context_.worker.clock.wall()});
   model::LocalPod row = local_pod(status);
   if (row_ != row) {
     row_ = row;
     row_revision_ = context_.local_pods.upsert(id_.uid, std::move(row));
   }
   if (status.SerializeAsString() == status_.SerializeAsString()) return;
+  tell_of_back_off(status);
   status_ = std::move(status);
   context_.statuses.send({.id = id_, .status = std::make_shared<const k8s::PodStatus>(status_), .source = source_});
   if (wanted_since_ && condition(status_, "Ready")) {
     const auto took = context_.worker.clock.now() - *std::exchange(wanted_since_, std::nullopt);
     context_.start_seconds.Observe(std::chrono::duration<double>(took).count());
   }
+}
+
+// An event for each container that begins to wait for its next start.
+void Keeper::tell_of_back_off(const k8s::PodStatus& status) {
+  const auto look = [&](const auto& now, const auto& before) {
+    for (const auto& container : now) {
+      if (container.state().waiting().reason() != "CrashLoopBackOff") continue;
+      const auto at = std::ranges::find(before, container.name(), [](const auto& one) { return one.name(); });
+      if (at != before.end() && at->state().waiting().reason() == "CrashLoopBackOff") continue;
+      context_.worker.events.warning(pod(), "BackOff",
+                                     fmt::format("Back-off restarting failed container {} in pod {}_{}({})",
+                                                 container.name(), id_.name, id_.ns, id_.uid),
+                                     container.name());
+    }
+  };
+  look(status.initcontainerstatuses(), status_.initcontainerstatuses());
+  look(status.containerstatuses(), status_.containerstatuses());
 }
 
 // What a container left to say at its end, as its spec says where.
@@ -305,7 +374,7 @@ void Keeper::finish() {
   log::info("pods", "nothing is left of the pod", {{"pod", id_.key()}, {"uid", id_.uid}});
   // The owner destroys this keeper: not while one of its own calls is on the stack. Told once: a second word would
   // reach the keeper that follows under the same uid.
-  context_.worker.loop.post([gone = std::exchange(events_.gone, [] {})] { gone(); });
+  context_.worker.loop.post([gone = std::exchange(notices_.gone, [] {})] { gone(); });
 }
 
 unsigned Keeper::running_containers() const {

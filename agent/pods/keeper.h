@@ -28,8 +28,9 @@ struct KeeperContext {
   Readiness& readiness;
   TableWriter<model::LocalPod> local_pods;
   Sender<model::PodStatusUpdate> statuses;
-  Duration drain_delay;     // from "terminating in the maps" to SIGTERM
-  Duration drain_patience;  // how long a deletion waits for the maps
+  const std::string& runtime_name;  // as the runtime says, for container ids
+  Duration drain_delay;             // from "terminating in the maps" to SIGTERM
+  Duration drain_patience;          // how long a deletion waits for the maps
   prometheus::Counter& drain_timeouts;
   prometheus::Histogram& start_seconds;
 };
@@ -37,15 +38,15 @@ struct KeeperContext {
 // Owner and thread: Pods, its loop. At most one look at the runtime and one action of the plan at a time.
 class Keeper {
  public:
-  struct Events {
+  struct Notices {
     std::function<void()> looked;  // a look at the runtime is through
     std::function<void()> gone;    // nothing of the pod is left; the keeper may be destroyed, not within the call
   };
 
   // A pod that is to run.
-  Keeper(KeeperContext& context, const model::Pod& desired, Events events);
+  Keeper(KeeperContext& context, const model::Pod& desired, Notices notices);
   // What an earlier agent left and nobody wants: to be ended within its own grace.
-  Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Events events);
+  Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Notices notices);
   ~Keeper();
 
   // Whether this keeper can do what the row asks for: there is no way back from an end, and an orphan has no status.
@@ -64,6 +65,7 @@ class Keeper {
   void retry_now();
 
   const model::ObjectId& id() const { return id_; }
+  const std::string& source() const { return source_; }
   const k8s::Pod& pod() const { return worker_.pod(); }
   bool ending() const { return history().ending_grace_s.has_value(); }
   bool has_volumes() const { return history().volumes_ready; }
@@ -81,6 +83,7 @@ class Keeper {
   void probe();
   void probed(const ProbeResult& result);
   void tell();
+  void tell_of_back_off(const k8s::PodStatus& status);
   model::LocalPod local_pod(const k8s::PodStatus& status) const;
   std::vector<IpAddress> ips() const;
   void read_messages();
@@ -91,14 +94,15 @@ class Keeper {
   model::ObjectId id_;
   std::string source_;
   bool orphan_ = false;
-  Events events_;
+  Notices notices_;
   Worker worker_;
   PodRuntimeView view_;
   bool seen_ = false;  // view_ holds a look
   bool looking_ = false;
-  bool look_again_ = false;            // asked for while looking
-  unsigned blind_looks_ = 0;           // that failed, in a row
-  std::map<std::string, bool> ready_;  // container id → its readiness probe's word
+  bool look_again_ = false;              // asked for while looking
+  unsigned blind_looks_ = 0;             // that failed, in a row
+  std::map<std::string, bool> ready_;    // container id → its readiness probe's word
+  std::map<std::string, bool> started_;  // and its startup probe's
   k8s::PodStatus status_;
   std::optional<model::LocalPod> row_;
   Revision row_revision_ = 0;

@@ -228,14 +228,6 @@ const ContainerView* PodRuntimeView::latest(const std::string& name, std::option
   return found;
 }
 
-const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name) {
-  for (const auto* list : {&spec.containers(), &spec.initcontainers()}) {
-    const auto at = std::ranges::find(*list, name, [](const k8s::Container& one) { return one.name(); });
-    if (at != list->end()) return &*at;
-  }
-  return nullptr;
-}
-
 bool never_started(const ContainerView& container) {
   return container.state == RunState::kExited && container.started == WallTime{} &&
          container.message.find("context canceled") != std::string::npos;

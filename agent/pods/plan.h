@@ -6,12 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "agent/pods/pod_spec.h"
 #include "agent/pods/view.h"
-
-namespace k8s {
-class Container;
-class PodSpec;
-}  // namespace k8s
 
 namespace fairlead::pods {
 
@@ -47,9 +43,6 @@ struct Plan {
 // kubelet's rules: init containers one after another, restart policy, crash back-off (at once, then 10 s doubling to
 // 300 s, forgotten after a run of 10 minutes), a new sandbox for a dead one, no way back from a terminal phase. Pure.
 Plan plan_pod_actions(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history, WallTime now);
-
-// The container or init container of that name, or nullptr.
-const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name);
 
 // How far a pod is, as the plan and the status both see it.
 enum class Outcome { kOpen, kSucceeded, kFailed };

@@ -15,6 +15,8 @@
 namespace fairlead::pods {
 namespace {
 
+constexpr Duration kTokenAgain = std::chrono::seconds(30);
+
 // The paths of one container's mounts, while subPaths are still being bound.
 struct Mounts {
   std::vector<std::string> paths;
@@ -31,12 +33,56 @@ struct Mounts {
 
 }  // namespace
 
+PodVolumeSetup::PodVolumeSetup(Loop& loop, const Clock& clock, WorkerPool& pool, std::string pods_dir,
+                               ConfigLookup config, std::optional<Tokens::Ask> tokens, const Allocatable& allocatable)
+    : loop_(loop),
+      clock_(clock),
+      volumes_(loop, pool, std::move(pods_dir)),
+      tokens_(loop, clock, std::move(tokens)),
+      sources_{.config = std::move(config),
+               .token = [this](const auto& pod, const auto& projection) { return tokens_.find(pod, projection); },
+               .allocatable = allocatable} {}
+
 void PodVolumeSetup::set_up(const k8s::Pod& pod, std::function<void(Result<>)> done) {
   const std::string uid = pod.metadata().uid();
-  volumes_.setup(uid, pod, lookup_, [this, uid, done = std::move(done)](Result<Volumes::HostPaths> paths) {
-    if (!paths) return done(std::unexpected(std::move(paths).error()));
-    paths_[uid] = std::move(*paths);
-    done({});
+  const auto copy = std::make_shared<const k8s::Pod>(pod);
+  pods_[uid].pod = copy;
+  tokens_.renew(pod, [this, uid, copy, done = std::move(done)](Result<> renewed) {
+    if (!renewed) return done(std::move(renewed));
+    volumes_.setup(uid, *copy, sources_, [this, uid, done](Result<Volumes::HostPaths> paths) {
+      if (!paths) return done(std::unexpected(std::move(paths).error()));
+      PodState& state = pods_[uid];
+      state.paths = std::move(*paths);
+      state.made = true;
+      renew_in_time(uid);
+      done({});
+    });
+  });
+}
+
+void PodVolumeSetup::renew_in_time(const std::string& uid) {
+  if (const auto due = tokens_.due(uid)) renew_after(uid, *due - clock_.wall());
+}
+
+void PodVolumeSetup::renew_after(const std::string& uid, Duration wait) {
+  pods_.at(uid).renewal = loop_.after(std::max(wait, Duration::zero()), [this, uid] {
+    tokens_.renew(*pods_.at(uid).pod, [this, uid](const Result<>& renewed) {
+      if (!pods_.contains(uid)) return;
+      if (renewed) {
+        write(uid);
+        return renew_in_time(uid);
+      }
+      log::warn("pods", "a token has ended and there is no other", {{"uid", uid}, {"error", renewed.error()}});
+      renew_after(uid, kTokenAgain);
+    });
+  });
+}
+
+void PodVolumeSetup::write(const std::string& uid) {
+  const auto pod = pods_.at(uid).pod;
+  const std::string name = pod->metadata().namespace_() + "/" + pod->metadata().name();
+  volumes_.refresh(uid, *pod, sources_, [name](const Result<bool>& changed) {
+    if (!changed) log::warn("pods", "volumes were not updated", {{"pod", name}, {"error", changed.error()}});
   });
 }
 
@@ -48,7 +94,7 @@ void PodVolumeSetup::mount_paths(const k8s::Pod& pod, const std::string& name,
   auto mounts = std::make_shared<Mounts>();
   mounts->done = std::move(done);
   mounts->paths.resize(static_cast<std::size_t>(container->volumemounts_size()));
-  const auto& volumes = paths_[uid];
+  const auto& volumes = pods_[uid].paths;
   for (int i = 0; i < container->volumemounts_size(); ++i) {
     const auto& mount = container->volumemounts(i);
     const auto at = volumes.find(mount.name());
@@ -74,15 +120,16 @@ void PodVolumeSetup::mount_paths(const k8s::Pod& pod, const std::string& name,
 }
 
 void PodVolumeSetup::tear_down(const std::string& uid, std::function<void(Result<>)> done) {
-  paths_.erase(uid);
+  pods_.erase(uid);
+  tokens_.forget(uid);
   volumes_.teardown(uid, [done = std::move(done)](Result<> result) { done(std::move(result)); });
 }
 
 void PodVolumeSetup::refresh(const k8s::Pod& pod) {
-  const std::string name = pod.metadata().namespace_() + "/" + pod.metadata().name();
-  volumes_.refresh(pod.metadata().uid(), pod, lookup_, [name](const Result<bool>& changed) {
-    if (!changed) log::warn("pods", "volumes were not updated", {{"pod", name}, {"error", changed.error()}});
-  });
+  const auto at = pods_.find(pod.metadata().uid());
+  if (at == pods_.end() || !at->second.made) return;
+  at->second.pod = std::make_shared<const k8s::Pod>(pod);
+  write(at->first);
 }
 
 Result<> FilesOnDisk::write(const std::string& path, const std::string& text) {

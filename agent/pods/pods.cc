@@ -25,6 +25,7 @@ NodeFacts node_facts(const PodsConfig& config) {
       .cgroup_prefix = config.cgroup_prefix,
       .pods_dir = pods_dir(config)};
   if (const auto resolv = read_file("/etc/resolv.conf")) read_resolv_conf(*resolv, facts);
+  facts.hosts = read_file("/etc/hosts").value_or("");
   struct sysinfo memory{};
   if (sysinfo(&memory) == 0) facts.memory_bytes = static_cast<std::int64_t>(memory.totalram) * memory.mem_unit;
   return facts;
@@ -36,15 +37,20 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
     : loop_(loop),
       clock_(clock),
       deps_(std::move(deps)),
-      volumes_(loop, pool_, pods_dir(deps_.config),
-               [this](ConfigKind kind, const std::string& key) {
-                 return find_in(kind == ConfigKind::kSecret ? secrets_ : config_maps_)(key);
-               }),
+      config_use_(deps_.config_wants),
+      event_teller_(clock, deps_.events),
+      volumes_(
+          loop, clock, pool_, pods_dir(deps_.config),
+          [this](ConfigKind kind, const std::string& key) { return find_config(kind, key); }, deps_.tokens,
+          deps_.config.allocatable),
       cgroups_(deps_.config.cgroup_roots),
       node_(node_facts(deps_.config)),
       reader_(loop, deps_.runtime, node_.owner),
       prober_(loop, clock, deps_.runtime, deps_.registry),
       readiness_(deps_.config.state_dir + "/readiness.json"),
+      images_(
+          loop, clock, deps_.runtime,
+          [this](ConfigKind kind, const std::string& key) { return find_config(kind, key); }, event_teller_),
       worker_context_{.loop = loop,
                       .clock = clock,
                       .runtime = deps_.runtime,
@@ -52,16 +58,20 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
                       .files = files_,
                       .cgroups = cgroups_,
                       .node = node_,
+                      .images = images_,
+                      .events = event_teller_,
                       .node_name = deps_.config.node_name,
                       .node_ips = deps_.config.node_ips,
-                      .config_map = find_in(config_maps_),
-                      .secret = find_in(secrets_)},
+                      .allocatable = deps_.config.allocatable,
+                      .config = [this](ConfigKind kind, const std::string& key) { return find_config(kind, key); },
+                      .services = [this](const k8s::Pod& pod) { return services_of(pod); }},
       keeper_context_{.worker = worker_context_,
                       .reader = reader_,
                       .prober = prober_,
                       .readiness = readiness_,
                       .local_pods = deps_.local_pods,
                       .statuses = deps_.statuses,
+                      .runtime_name = runtime_name_,
                       .drain_delay = deps_.config.drain_delay,
                       .drain_patience = deps_.config.drain_patience,
                       .drain_timeouts = metrics::counter(deps_.registry, "fairlead_pod_drain_timeouts_total",
@@ -76,7 +86,7 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
 void Pods::start() {
   deps_.config_maps.attach(loop_, [this](auto delta) { config_changed(config_maps_, std::move(delta)); });
   deps_.secrets.attach(loop_, [this](auto delta) { config_changed(secrets_, std::move(delta)); });
-  deps_.pods.attach(loop_, [this](auto delta) { pods_changed(std::move(delta)); });
+  deps_.services.attach(loop_, [this](auto delta) { services_changed(std::move(delta)); });
   deps_.applied.attach(loop_, [this](const std::vector<model::Applied>& news) {
     for (const model::Applied& applied : news) {
       for (auto& [uid, keeper] : keepers_) keeper->applied(applied.revision);
@@ -84,6 +94,25 @@ void Pods::start() {
   });
   deps_.requests.attach(loop_,
                         [this](const Inspect& request, Reply<Json> reply) { answer(request, std::move(reply)); });
+  ask_version();
+}
+
+// Pods are kept from when the runtime has said its name: no status goes out without it.
+void Pods::ask_version() {
+  constexpr Duration kDeadline = std::chrono::seconds(10);
+  deps_.runtime.call(loop_, cri::api::VersionRequest(), kDeadline, [this](auto version) {
+    if (version) {
+      runtime_name_ = version->runtime_name();
+      return follow_pods();
+    }
+    if (trouble_.empty()) log::warn("pods", "the runtime does not answer", {{"error", version.error()}});
+    trouble_ = version.error().message();
+    version_timer_ = loop_.after(deps_.config.relist, [this] { ask_version(); });
+  });
+}
+
+void Pods::follow_pods() {
+  deps_.pods.attach(loop_, [this](auto delta) { pods_changed(std::move(delta)); });
   deps_.runtime.follow_events(
       loop_,
       [this](const cri::api::ContainerEventResponse& event) {
@@ -115,8 +144,16 @@ void Pods::pods_changed(state::Delta<model::Pod> delta) {
   complete_when_adopted();
 }
 
+// A static pod is one that the API server did not send; it is told of those, to show them.
+void Pods::tell_static(const model::Pod& row, bool gone) const {
+  if (!deps_.api_source.empty() && row.source == deps_.api_source) return;
+  deps_.static_pods.send({.id = row.id, .object = gone ? nullptr : row.object});
+}
+
 void Pods::want(const std::shared_ptr<const model::Pod>& row) {
   if (const auto at = keepers_.find(row->id.uid); at != keepers_.end() && at->second->follows(*row)) {
+    config_use_.set(row->id.uid, configs_of(*row->object));
+    tell_static(*row, false);
     return at->second->desire(*row);
   }
   // A pod made anew under the same name, or wanted again while it ends, starts when its predecessor is gone.
@@ -137,8 +174,10 @@ void Pods::unwant(const std::string& uid) {
 void Pods::keep(const model::Pod& row) {
   const std::string uid = row.id.uid;
   if (!adopted_) first_looks_.insert(uid);
+  config_use_.set(uid, configs_of(*row.object));
+  tell_static(row, false);
   keepers_[uid] = std::make_unique<Keeper>(keeper_context_, row,
-                                           Keeper::Events{[this, uid] { looked(uid); }, [this, uid] { gone(uid); }});
+                                           Keeper::Notices{[this, uid] { looked(uid); }, [this, uid] { gone(uid); }});
 }
 
 void Pods::looked(const std::string& uid) {
@@ -151,6 +190,7 @@ void Pods::complete_when_adopted() {
   if (adopted_ || !pods_complete_ || !first_looks_.empty()) return;
   adopted_ = true;
   deps_.local_pods.set_complete();
+  deps_.static_pods.send({});  // each that was there has been told
   log::info("pods", "every desired pod is known", {{"pods", keepers_.size()}});
   relist();  // and now what is not desired can be told
 }
@@ -159,7 +199,10 @@ void Pods::gone(const std::string& uid) {
   const auto at = keepers_.find(uid);
   if (at == keepers_.end()) return;
   const std::string name = at->second->id().key();
+  tell_static({.id = at->second->id(), .object = nullptr, .source = at->second->source(), .deletion_grace_s = {}},
+              true);
   keepers_.erase(at);
+  config_use_.set(uid, {});
   count();
   first_looks_.erase(uid);
   const auto next =
@@ -167,25 +210,49 @@ void Pods::gone(const std::string& uid) {
   if (next != successors_.end()) keep(*successors_.extract(next).mapped());
 }
 
-FindConfig Pods::find_in(const ConfigRows& rows) const {
-  return [&rows](const std::string& key) -> std::shared_ptr<const model::ConfigData> {
-    const auto at = rows.find(key);
-    return at == rows.end() || at->second->absent ? nullptr : at->second;
-  };
+Result<std::shared_ptr<const model::ConfigData>> Pods::find_config(ConfigKind kind, const std::string& key) const {
+  const ConfigRows& known = kind == ConfigKind::kSecret ? secrets_ : config_maps_;
+  if (const auto at = known.rows.find(key); at != known.rows.end()) return at->second->absent ? nullptr : at->second;
+  if (!deps_.config.configs_on_demand && known.complete) return nullptr;
+  return fail(Code::kUnavailable, "{} {} has not been read yet", to_string(kind), key);
+}
+
+Result<Env> Pods::services_of(const k8s::Pod& pod) const {
+  if (!services_complete_) {
+    return fail(Code::kUnavailable, "services have not yet been read at least once, cannot construct envvars");
+  }
+  std::vector<std::shared_ptr<const model::Service>> all;
+  for (const auto& [key, service] : services_) {
+    if (service->id.ns == pod.metadata().namespace_() || key == "default/kubernetes") all.push_back(service);
+  }
+  return service_env(pod, all);
+}
+
+void Pods::services_changed(state::Delta<model::Service> delta) {
+  for (auto& change : delta.changes) {
+    if (change.after != nullptr) {
+      services_[change.key] = std::move(change.after);
+    } else {
+      services_.erase(change.key);
+    }
+  }
+  if (std::exchange(services_complete_, delta.complete) || !services_complete_) return;
+  for (auto& [uid, keeper] : keepers_) keeper->retry_now();
 }
 
 void Pods::config_changed(ConfigRows& rows, state::Delta<model::ConfigData> delta) {
   std::set<std::string> namespaces;
   for (const auto& change : delta.changes) {
     if (change.after != nullptr) {
-      rows[change.key] = change.after;
+      rows.rows[change.key] = change.after;
     } else {
-      rows.erase(change.key);
+      rows.rows.erase(change.key);
     }
     namespaces.insert(change.key.substr(0, change.key.find('/')));
   }
+  const bool completed = !std::exchange(rows.complete, delta.complete) && delta.complete;
   for (auto& [uid, keeper] : keepers_) {
-    if (!namespaces.contains(keeper->id().ns) || keeper->ending()) continue;
+    if ((!completed && !namespaces.contains(keeper->id().ns)) || keeper->ending()) continue;
     if (keeper->has_volumes()) volumes_.refresh(keeper->pod());
     keeper->retry_now();
   }
@@ -200,7 +267,7 @@ void Pods::relist() {
   reader_.list([this](Result<std::map<std::string, ListedPod>> pods) {
     if (pods) {
       trouble_.clear();
-      listed_once_ = true;
+      if (!std::exchange(listed_once_, true)) forget_vanished(*pods);
       listed(*pods);
     } else {
       if (trouble_.empty()) log::warn("pods", "the runtime does not list pods", {{"error", pods.error()}});
@@ -220,11 +287,20 @@ void Pods::listed(const std::map<std::string, ListedPod>& pods) {
   count();
 }
 
+// What is remembered of containers that went while no agent ran.
+void Pods::forget_vanished(const std::map<std::string, ListedPod>& pods) {
+  std::set<std::string> ids;
+  for (const auto& [uid, pod] : pods) {
+    for (const ContainerView& container : pod.view.containers) ids.insert(container.id);
+  }
+  readiness_.keep_only(ids);
+}
+
 void Pods::end_orphans(const std::map<std::string, ListedPod>& pods) {
   for (const auto& [uid, pod] : pods) {
     if (keepers_.contains(uid)) continue;
     keepers_[uid] =
-        std::make_unique<Keeper>(keeper_context_, uid, pod, Keeper::Events{[] {}, [this, uid = uid] { gone(uid); }});
+        std::make_unique<Keeper>(keeper_context_, uid, pod, Keeper::Notices{[] {}, [this, uid = uid] { gone(uid); }});
   }
 }
 
@@ -266,6 +342,7 @@ Result<Json> Pods::get(const Json& args) const {
 Json Pods::sync_state() const {
   Json missing = Json::array();
   Json failing = Json::object();
+  if (runtime_name_.empty()) missing.push_back("the runtime's name");
   if (!pods_complete_) missing.push_back("Pod");
   if (!listed_once_) missing.push_back("the runtime's pods");
   if (!first_looks_.empty()) missing.push_back(fmt::format("a first look at {} pods", first_looks_.size()));

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -25,8 +26,12 @@ struct PodsConfig {
   std::vector<IpAddress> node_ips;
   std::string state_dir;
   std::string log_root;
-  std::string cgroup_prefix;                               // "" or "/name": in front of /kubepods
-  std::vector<std::string> cgroup_roots;                   // as Cgroups::find_roots() tells
+  std::string cgroup_prefix;              // "" or "/name": in front of /kubepods
+  std::vector<std::string> cgroup_roots;  // as Cgroups::find_roots() tells
+  Allocatable allocatable;                // what the node offers, for the downward API
+  // ConfigMaps and Secrets come one by one, as they are wanted: one without a row is not known yet. Otherwise it is
+  // none once their table is complete.
+  bool configs_on_demand = false;
   Duration drain_delay = std::chrono::milliseconds(100);   // from "terminating in the maps" to SIGTERM
   Duration drain_patience = std::chrono::seconds(2);       // how long a deletion waits for the maps
   Duration relist = std::chrono::seconds(1);               // where the runtime tells no events
@@ -50,10 +55,16 @@ class Pods {
     state::TableReader<model::Pod> pods;
     state::TableReader<model::ConfigData> config_maps;
     state::TableReader<model::ConfigData> secrets;
+    state::TableReader<model::Service> services;
     cri::Runtime& runtime;
     TableWriter<model::LocalPod> local_pods;
     Receiver<model::Applied> applied;
     Sender<model::PodStatusUpdate> statuses;
+    Sender<model::ConfigWant> config_wants;
+    Sender<model::EventNote> events;
+    Sender<model::StaticPod> static_pods;  // those whose source is not `api_source`
+    std::optional<Tokens::Ask> tokens;     // nullopt: nobody gives any
+    std::string api_source;                // empty: every pod is static
     Responder<Inspect, Json> requests;
     metrics::Registry& registry;
   };
@@ -63,7 +74,10 @@ class Pods {
   void start();
 
  private:
-  using ConfigRows = std::map<std::string, std::shared_ptr<const model::ConfigData>>;
+  struct ConfigRows {
+    std::map<std::string, std::shared_ptr<const model::ConfigData>> rows;
+    bool complete = false;
+  };
 
   void pods_changed(state::Delta<model::Pod> delta);
   void want(const std::shared_ptr<const model::Pod>& row);
@@ -81,13 +95,24 @@ class Pods {
   void answer(const Inspect& request, Reply<Json> reply);
   Result<Json> get(const Json& args) const;
   Json sync_state() const;
-  FindConfig find_in(const ConfigRows& rows) const;
+  void services_changed(state::Delta<model::Service> delta);
+  void ask_version();
+  void follow_pods();
+  void forget_vanished(const std::map<std::string, ListedPod>& pods);
+  Result<std::shared_ptr<const model::ConfigData>> find_config(ConfigKind kind, const std::string& key) const;
+  Result<Env> services_of(const k8s::Pod& pod) const;
+  void tell_static(const model::Pod& row, bool gone) const;
 
   Loop& loop_;
   const Clock& clock_;
   Deps deps_;
   ConfigRows config_maps_;
   ConfigRows secrets_;
+  std::map<std::string, std::shared_ptr<const model::Service>> services_;
+  bool services_complete_ = false;
+  ConfigUse config_use_;
+  Events event_teller_;
+  std::string runtime_name_;  // empty: it has not said yet
   WorkerPool pool_{4};
   PodVolumeSetup volumes_;
   FilesOnDisk files_;
@@ -96,6 +121,7 @@ class Pods {
   RuntimeReader reader_;
   Prober prober_;
   Readiness readiness_;
+  Images images_;
   WorkerContext worker_context_;
   KeeperContext keeper_context_;
   prometheus::Gauge& running_pods_;
@@ -111,6 +137,7 @@ class Pods {
   bool events_ = false;  // the runtime tells them
   std::string trouble_;  // why the runtime does not list, or empty
   Subscription relist_timer_;
+  Subscription version_timer_;
 };
 
 }  // namespace fairlead::pods

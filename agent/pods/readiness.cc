@@ -2,6 +2,7 @@
 #include "agent/pods/readiness.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "agent/base/atomic_file.h"
 #include "agent/base/log.h"
@@ -25,17 +26,26 @@ Readiness::Readiness(std::string path) : path_(std::move(path)) {
     log::warn("pods", "readiness is forgotten: the file is not of version 1", {{"file", path_}});
     return;
   }
-  for (const Json& id : file["ready"]) {
-    if (id.is_string()) ready_.insert(id.get<std::string>());
+  for (auto& [key, ids] : {std::pair{"ready", &ready_}, {"started", &started_}}) {
+    for (const Json& id : file.value(key, Json::array())) {
+      if (id.is_string()) ids->insert(id.get<std::string>());
+    }
   }
 }
 
-void Readiness::set(const std::string& container_id, bool ready) {
-  const bool news = ready ? ready_.insert(container_id).second : ready_.erase(container_id) != 0;
-  if (!news) return;
+void Readiness::put(std::set<std::string>& ids, const std::string& id, bool in) {
+  if (in ? ids.insert(id).second : ids.erase(id) != 0) write();
+}
+
+void Readiness::keep_only(const std::set<std::string>& container_ids) {
+  const auto gone = [&](const std::string& id) { return !container_ids.contains(id); };
+  if (std::erase_if(ready_, gone) + std::erase_if(started_, gone) != 0) write();
+}
+
+void Readiness::write() const {
   // It need not outlive the kernel: the containers do not either.
-  const auto written =
-      write_atomically(path_, Json{{"version", kVersion}, {"ready", ready_}}.dump(), {.durable = false});
+  const auto written = write_atomically(
+      path_, Json{{"version", kVersion}, {"ready", ready_}, {"started", started_}}.dump(), {.durable = false});
   if (!written) log::warn("pods", "readiness is not kept", {{"error", written.error()}});
 }
 

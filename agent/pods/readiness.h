@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Readiness: which containers' readiness probes are in success, kept over restarts of the agent, so that readiness
-// never regresses because the agent did.
+// Readiness: which containers' readiness and startup probes are in success, kept over restarts of the agent, so that
+// readiness never regresses because the agent did.
 #pragma once
 
 #include <map>
@@ -11,19 +11,27 @@
 
 namespace fairlead::pods {
 
-// Owner: Pods; thread: its loop. File: {"version": 1, "ready": [container id]}.
+// Owner: Pods; thread: its loop. File: {"version": 1, "ready": [container id], "started": [container id]}.
 class Readiness {
  public:
   // Takes up what `path` remembers; a missing file is an empty one, a broken one is logged and forgotten.
   explicit Readiness(std::string path);
 
   bool was_ready(const std::string& container_id) const { return ready_.contains(container_id); }
-  // Remembers, and writes the file where that is news.
-  void set(const std::string& container_id, bool ready);
+  bool was_started(const std::string& container_id) const { return started_.contains(container_id); }
+  // Each remembers, and writes the file where that is news.
+  void set(const std::string& container_id, bool ready) { put(ready_, container_id, ready); }
+  void set_started(const std::string& container_id, bool started) { put(started_, container_id, started); }
+  // Forgets all but these: what vanished while no agent ran.
+  void keep_only(const std::set<std::string>& container_ids);
 
  private:
+  void put(std::set<std::string>& ids, const std::string& id, bool in);
+  void write() const;
+
   std::string path_;
   std::set<std::string> ready_;
+  std::set<std::string> started_;
 };
 
 }  // namespace fairlead::pods

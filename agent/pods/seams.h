@@ -20,11 +20,14 @@ namespace fairlead::pods {
 class VolumeSetup {
  public:
   virtual ~VolumeSetup() = default;
-  // Makes every volume of the pod, or finds it made. kNotFound: a ConfigMap or Secret that it needs is missing.
+  // Makes every volume of the pod, or finds it made, and keeps their files up to date from then on. kNotFound: a
+  // ConfigMap or Secret that it needs is missing; kUnavailable: it, or a token, is not to be had now.
   virtual void set_up(const k8s::Pod& pod, std::function<void(Result<>)> done) = 0;
   // The host paths of the container's volumeMounts, in order, subPath resolved without leaving its volume.
   virtual void mount_paths(const k8s::Pod& pod, const std::string& container,
                            std::function<void(Result<std::vector<std::string>>)> done) = 0;
+  // The pod's object, or a ConfigMap or Secret, changed: what it has mounted of them follows.
+  virtual void refresh(const k8s::Pod& pod) = 0;
   // Removes all files of the pod. Done already is success.
   virtual void tear_down(const std::string& uid, std::function<void(Result<>)> done) = 0;
 };

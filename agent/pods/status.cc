@@ -23,18 +23,25 @@ void wait(k8s::ContainerState& state, const std::string& reason, const std::stri
   if (!message.empty()) state.mutable_waiting()->set_message(message);
 }
 
-std::string container_id(const ContainerView& container) {
-  return "containerd://" + container.id;
+constexpr std::int32_t kLostExitCode = 137;
+
+// A container that ran and of which the runtime knows nothing any more.
+void lost(k8s::ContainerState& state, const std::string& message, const std::string& id) {
+  auto& end = *state.mutable_terminated();
+  end.set_exitcode(kLostExitCode);
+  end.set_reason("ContainerStatusUnknown");
+  end.set_message(message);
+  if (!id.empty()) end.set_containerid(id);
 }
 
-void terminated(k8s::ContainerState& state, const ContainerView& container) {
+void terminated(k8s::ContainerState& state, const ContainerView& container, const std::string& id) {
   auto& end = *state.mutable_terminated();
   end.set_exitcode(container.exit_code);
   end.set_reason(!container.reason.empty() ? container.reason : container.exit_code == 0 ? "Completed" : "Error");
   if (!container.message.empty()) end.set_message(container.message);
   if (container.started != WallTime{}) *end.mutable_startedat() = api_time(container.started);
   *end.mutable_finishedat() = api_time(container.finished);
-  end.set_containerid(container_id(container));
+  end.set_containerid(id);
 }
 
 // One status' worth of facts.
@@ -44,9 +51,11 @@ class Computer {
       : in_(input), spec_(input.pod.spec()), outcome_(pod_outcome(spec_, input.view, input.history)) {}
 
   k8s::PodStatus run() {
+    if (in_.pod.metadata().generation() > 0) status_.set_observedgeneration(in_.pod.metadata().generation());
     initialized_ = spec_.initcontainers().empty() || initialized(spec_, in_.view);
     for (const auto& container : spec_.initcontainers()) init_status(container);
     for (const auto& container : spec_.containers()) app_status(container);
+    if (ending_at_rest()) rest();
     status_.set_phase(phase());
     status_.set_qosclass(qos_class(spec_));
     if (in_.history.refused) {
@@ -63,6 +72,54 @@ class Computer {
  private:
   bool terminal() const { return outcome_ != Outcome::kOpen; }
 
+  // The pod is to go and nothing of it runs any more: it will not run again.
+  bool ending_at_rest() const {
+    return in_.history.ending_grace_s && std::ranges::none_of(in_.view.containers, [](const ContainerView& one) {
+             return one.state == RunState::kRunning || one.state == RunState::kUnknown;
+           });
+  }
+
+  // A pod that had begun ends with every container terminated, as kubelet tells it.
+  void rest() {
+    if (outcome_ == Outcome::kOpen) outcome_ = Outcome::kSucceeded;
+    for (auto& status : *status_.mutable_containerstatuses()) {
+      if (initialized_ && !status.state().has_terminated()) {
+        lost(*status.mutable_state(), "The container could not be located when the pod was terminated",
+             status.containerid());
+      }
+      const auto& state = status.state();
+      if (!state.has_terminated() || state.terminated().exitcode() != 0) outcome_ = Outcome::kFailed;
+    }
+  }
+
+  std::string id_of(const ContainerView& container) const { return in_.runtime_name + "://" + container.id; }
+
+  // What was told of a container before, or nullptr.
+  const k8s::ContainerStatus* told(const std::string& name) const {
+    if (in_.last == nullptr) return nullptr;
+    for (const auto* list : {&in_.last->containerstatuses(), &in_.last->initcontainerstatuses()}) {
+      const auto at = std::ranges::find(*list, name, [](const auto& one) { return one.name(); });
+      if (at != list->end() && !at->containerid().empty()) return &*at;
+    }
+    return nullptr;
+  }
+
+  // The runtime has nothing of a container that ran: removed behind our back, or by an earlier agent at the pod's end.
+  bool vanished(const std::string& name, k8s::ContainerStatus& status) const {
+    const k8s::ContainerStatus* before = told(name);
+    if (before == nullptr) return false;
+    status.set_containerid(before->containerid());
+    status.set_imageid(before->imageid());
+    status.set_restartcount(before->restartcount());
+    if (before->state().has_terminated()) {
+      *status.mutable_state() = before->state();
+    } else {
+      lost(*status.mutable_state(), "The container could not be located when the pod was terminated",
+           before->containerid());
+    }
+    return true;
+  }
+
   void init_status(const k8s::Container& container) {
     auto& status = *status_.add_initcontainerstatuses();
     container_status(container, status, "PodInitializing");
@@ -73,7 +130,7 @@ class Computer {
     auto& status = *status_.add_containerstatuses();
     container_status(container, status, initialized_ ? "ContainerCreating" : "PodInitializing");
     const ContainerView* last = in_.view.latest(container.name());
-    if (status.state().has_running()) {
+    if (status.state().has_running() && status.started()) {
       const auto probed = in_.ready.find(last->id);
       status.set_ready(probed == in_.ready.end() ? !container.has_readinessprobe() : probed->second);
     } else {
@@ -92,6 +149,7 @@ class Computer {
     const bool failing = failure != in_.history.failures.end() && !terminal();
     const ContainerView* last = in_.view.latest(container.name());
     if (last == nullptr) {
+      if (in_.history.ending_grace_s && vanished(container.name(), status)) return;
       if (failing) {
         wait(*status.mutable_state(), failure->second.reason, failure->second.message);
       } else {
@@ -100,7 +158,7 @@ class Computer {
       return;
     }
     status.set_restartcount(static_cast<std::int32_t>(last->attempt));
-    status.set_containerid(container_id(*last));
+    status.set_containerid(id_of(*last));
     if (!last->image.empty()) status.set_image(last->image);
     status.set_imageid(last->image_id);
     const ContainerView* before = in_.view.latest(container.name(), last->attempt);
@@ -108,7 +166,7 @@ class Computer {
     switch (last->state) {
       case RunState::kRunning:
         *state.mutable_running()->mutable_startedat() = api_time(last->started);
-        status.set_started(true);
+        status.set_started(!container.has_startupprobe() || was_started(last->id));
         break;
       case RunState::kCreated:
       case RunState::kUnknown:
@@ -129,18 +187,22 @@ class Computer {
                            in_.pod.metadata().namespace_(), in_.pod.metadata().uid()));
           before = last;
         } else {
-          terminated(state, *last);
+          terminated(state, *last, id_of(*last));
         }
         break;
     }
-    if (before != nullptr && before->state == RunState::kExited) terminated(*status.mutable_laststate(), *before);
+    if (before != nullptr && before->state == RunState::kExited)
+      terminated(*status.mutable_laststate(), *before, id_of(*before));
+  }
+
+  bool was_started(const std::string& id) const {
+    const auto at = in_.started.find(id);
+    return at != in_.started.end() && at->second;
   }
 
   bool crash_looping(const k8s::Container& container, const ContainerView& exited) const {
     if (terminal() || in_.history.ending_grace_s || !restarts(spec_, exited)) return false;
-    const bool init =
-        std::ranges::any_of(spec_.initcontainers(), [&](const auto& one) { return one.name() == container.name(); });
-    return !(init && exited.exit_code == 0) && restart_time(exited) > in_.now;
+    return !(is_init_container(spec_, container.name()) && exited.exit_code == 0) && restart_time(exited) > in_.now;
   }
 
   std::string phase() const {
@@ -184,6 +246,7 @@ class Computer {
     condition.set_status(value ? "True" : "False");
     if (!value && !reason.empty()) condition.set_reason(reason);
     if (!value && !message.empty()) condition.set_message(message);
+    if (status_.has_observedgeneration()) condition.set_observedgeneration(status_.observedgeneration());
     *condition.mutable_lasttransitiontime() = api_time(in_.now);
     if (in_.last == nullptr) return;
     for (const auto& last : in_.last->conditions()) {
@@ -219,8 +282,26 @@ class Computer {
                                     : fmt::format("containers with unready status: [{}]", fmt::join(unready, " "));
     const bool ready = !terminal() && unready.empty() && sandbox != nullptr && sandbox->ready;
     add("ContainersReady", ready, reason, message);
-    add("Ready", ready, reason, message);
+    const std::string gates = ready ? missing_gates() : "";
+    add("Ready", ready && gates.empty(), ready ? "ReadinessGatesNotReady" : reason, ready ? gates : message);
     add("PodScheduled", true);
+  }
+
+  // Readiness gates that do not hold, in kubelet's words; empty: all do.
+  std::string missing_gates() const {
+    std::vector<std::string> missing;
+    for (const auto& gate : spec_.readinessgates()) {
+      const auto& conditions = in_.pod.status().conditions();
+      const auto at = std::ranges::find(conditions, gate.conditiontype(), [](const auto& one) { return one.type(); });
+      if (at == conditions.end()) {
+        missing.push_back(
+            fmt::format("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.conditiontype()));
+      } else if (at->status() != "True") {
+        missing.push_back(fmt::format("the status of pod readiness gate \"{}\" is not \"True\", but {}",
+                                      gate.conditiontype(), at->status()));
+      }
+    }
+    return fmt::format("{}", fmt::join(missing, ", "));
   }
 
   const StatusInput& in_;

@@ -16,13 +16,19 @@ struct StatusInput {
   const k8s::Pod& pod;
   const PodRuntimeView& view;
   const PodHistory& history;
-  const std::map<std::string, bool>& ready;  // container id → what its readiness probe says; without entry: no probe
+  // Container id → what its readiness (startup) probe says; without entry: it has said nothing yet.
+  const std::map<std::string, bool>& ready;
+  const std::map<std::string, bool>& started;
   const std::vector<IpAddress>& node_ips;
-  const k8s::PodStatus* last = nullptr;  // the status before, whose transition times and start time go on
+  // The status before, this agent's or as the API server keeps it: its times go on, and what the runtime has lost since
+  // is told from it.
+  const k8s::PodStatus* last = nullptr;
+  std::string runtime_name;  // the scheme of container ids: "containerd"
   WallTime now;
 };
 
-// Pure. Times change only with what they tell, so equal input but for `now` gives an equal status.
+// Pure. Times change only with what they tell, so equal input but for `now` gives an equal status. Conditions that
+// others set, readiness gates among them, count for Ready (as the pod's object shows them) and are not told again.
 k8s::PodStatus compute_status(const StatusInput& input);
 
 // "Guaranteed", "Burstable" or "BestEffort", from requests and limits of cpu and memory over all containers.

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -71,7 +70,7 @@ struct PodHistory {
   std::uint32_t next_attempt = 0;              // of a sandbox, at least: names below it are taken
   bool torn_down = false;                      // volumes, cgroups and logs are gone
   std::map<std::string, Failure> failures;
-  std::set<std::string> unhealthy;  // ids of containers whose liveness probe failed
+  std::map<std::string, std::string> unhealthy;  // ids of containers that are to be killed → what they failed
 };
 
 }  // namespace fairlead::pods

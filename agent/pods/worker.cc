@@ -13,12 +13,31 @@ using std::chrono::seconds;
 
 constexpr Duration kCallDeadline = seconds(10);
 constexpr Duration kSandboxDeadline = minutes(4);
-constexpr Duration kPullDeadline = minutes(10);
+constexpr Duration kHookLimit = minutes(10);    // of a postStart handler
+constexpr std::int64_t kLeastGraceSeconds = 2;  // is left for the process, however long its preStop handler took
+
+// runAsNonRoot: whom the container would run as must be known, and not be root.
+Result<> check_non_root(const k8s::Pod& pod, const k8s::Container& container, const api::Image& image) {
+  const auto& own = container.securitycontext();
+  const auto& shared = pod.spec().securitycontext();
+  if (!(own.has_runasnonroot() ? own.runasnonroot() : shared.runasnonroot())) return {};
+  if (own.has_runasuser() || shared.has_runasuser()) {
+    if ((own.has_runasuser() ? own.runasuser() : shared.runasuser()) != 0) return {};
+    return fail(Code::kInvalid, "container's runAsUser breaks non-root policy");
+  }
+  if (!image.has_uid() && !image.username().empty()) {
+    return fail(Code::kInvalid,
+                "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root",
+                image.username());
+  }
+  if (image.uid().value() != 0) return {};
+  return fail(Code::kInvalid, "container has runAsNonRoot and image will run as root");
+}
 
 }  // namespace
 
 Worker::Worker(WorkerContext& context, std::shared_ptr<const k8s::Pod> pod, std::function<void()> changed)
-    : context_(context), pod_(std::move(pod)), changed_(std::move(changed)) {}
+    : context_(context), pod_(std::move(pod)), changed_(std::move(changed)), hooks_(context.loop, context.runtime) {}
 
 template <class Response, class Request>
 void Worker::ask(Request request, Duration deadline, std::function<void(Result<Response>)> done) {
@@ -73,40 +92,27 @@ void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
           history_.failures.erase(kVolumesKey);
         } else {
           failed(kVolumesKey, "FailedMount", result.error());
+          context_.events.warning(*pod_, "FailedMount", "MountVolume.SetUp failed for " + result.error().message());
         }
         done(std::move(result));
       });
       return;
     case Do::kCreateSandbox:
       if (action.id.empty()) return create_sandbox(action, std::move(done));
+      context_.events.normal(*pod_, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
       run({.what = Do::kStopSandbox, .id = action.id}, view, [this, action, done](Result<> stopped) {
         if (stopped) return create_sandbox(action, done);
         failed(kSandboxKey, "FailedKillPod", stopped.error());
+        context_.events.warning(*pod_, "FailedKillPod", "error killing pod: " + stopped.error().message());
         done(std::move(stopped));
       });
       return;
     case Do::kCreateContainer:
       return create_container(action, view, std::move(done));
-    case Do::kStartContainer: {
-      api::StartContainerRequest request;
-      request.set_container_id(action.id);
-      ask<api::StartContainerResponse>(request, kSandboxDeadline, [this, name = action.name, done](auto result) {
-        if (!result) {
-          failed(name, "RunContainerError", result.error());
-          return done(std::unexpected(result.error()));
-        }
-        history_.failures.erase(name);
-        done({});
-      });
-      return;
-    }
-    case Do::kKillContainer: {
-      api::StopContainerRequest request;
-      request.set_container_id(action.id);
-      request.set_timeout(action.grace_s);
-      ask<api::StopContainerResponse>(request, seconds(action.grace_s) + kCallDeadline * 3, plain);
-      return;
-    }
+    case Do::kStartContainer:
+      return start_container(action.name, action.id, ips_of(*view.sandbox()), std::move(done));
+    case Do::kKillContainer:
+      return kill_container(action, view, std::move(done));
     case Do::kStopSandbox: {
       api::StopPodSandboxRequest request;
       request.set_pod_sandbox_id(action.id);
@@ -126,24 +132,87 @@ void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
       return;
     }
     case Do::kTearDown:
-      context_.volumes.tear_down(pod_->metadata().uid(), [this, done, alive = std::weak_ptr(alive_)](Result<> result) {
-        if (alive.expired()) return;
-        // An orphan's class is not known any more: each tier is tried, and what is not there is gone.
-        for (const auto* tier : {"", "/besteffort", "/burstable"}) {
-          const std::string& uid = pod_->metadata().uid();
-          if (result) result = context_.cgroups.remove(context_.node.cgroup_prefix + "/kubepods" + tier + "/pod" + uid);
-        }
-        if (result) result = context_.files.remove_folder(log_directory(context_.node, *pod_));
-        history_.torn_down = result.has_value();
-        done(std::move(result));
-      });
-      return;
+      return tear_down(std::move(done));
   }
+}
+
+void Worker::tear_down(Next done) {
+  context_.volumes.tear_down(pod_->metadata().uid(), [this, done, alive = std::weak_ptr(alive_)](Result<> result) {
+    if (alive.expired()) return;
+    // An orphan's class is not known any more: each tier is tried, and what is not there is gone.
+    for (const auto* tier : {"", "/besteffort", "/burstable"}) {
+      const std::string& uid = pod_->metadata().uid();
+      if (result) result = context_.cgroups.remove(context_.node.cgroup_prefix + "/kubepods" + tier + "/pod" + uid);
+    }
+    if (result) result = context_.files.remove_folder(log_directory(context_.node, *pod_));
+    history_.torn_down = result.has_value();
+    done(std::move(result));
+  });
+}
+
+void Worker::kill_container(const Action& action, const PodRuntimeView& view, Next done) {
+  const auto unhealthy = history_.unhealthy.find(action.id);
+  context_.events.normal(*pod_, "Killing",
+                         unhealthy != history_.unhealthy.end()
+                             ? fmt::format("Container {} {}, will be restarted", action.name, unhealthy->second)
+                         : action.reason == "Changed"
+                             ? fmt::format("Container {} definition changed, will be restarted", action.name)
+                             : fmt::format("Stopping container {}", action.name),
+                         action.name);
+  killing_[action.id] = action.grace_s;
+  const Next killed = [this, id = action.id, done](Result<> result) {
+    killing_.erase(id);
+    done(std::move(result));
+  };
+  const k8s::Container* container = find_container(pod_->spec(), action.name);
+  const auto at = std::ranges::find(view.containers, action.id, &ContainerView::id);
+  const bool runs = at != view.containers.end() && at->state == RunState::kRunning;
+  if (container == nullptr || !container->lifecycle().has_prestop() || !runs || action.grace_s <= 0) {
+    return stop_container(action.id, action.grace_s, killed);
+  }
+  const auto addresses = view.sandbox() != nullptr ? ips_of(*view.sandbox()) : std::vector<IpAddress>();
+  const TimePoint began = context_.clock.now();
+  hooks_.run(
+      container->lifecycle().prestop(), {*container, action.id, addresses.empty() ? IpAddress() : addresses.front()},
+      seconds(action.grace_s), [this, action, began, killed](Result<> result) {
+        if (!result && result.error().code != Code::kCancelled) {
+          context_.events.warning(*pod_, "FailedPreStopHook", "PreStopHook failed", action.name);
+          log::warn("pods", "a preStop handler failed", {{"pod", pod_->metadata().name()}, {"error", result.error()}});
+        }
+        const auto took = std::chrono::duration_cast<seconds>(context_.clock.now() - began).count();
+        const auto now_given = killing_.find(action.id);  // less than before, where somebody hurries
+        const std::int64_t grace = now_given == killing_.end() ? action.grace_s : now_given->second;
+        stop_container(action.id, std::max(grace - took, kLeastGraceSeconds), killed);
+      });
+}
+
+void Worker::stop_container(const std::string& id, std::int64_t grace_s, Next done) {
+  api::StopContainerRequest request;
+  request.set_container_id(id);
+  request.set_timeout(grace_s);
+  ask<api::StopContainerResponse>(request, seconds(grace_s) + kCallDeadline * 3, [done](auto result) {
+    if (!result && result.error().code != Code::kNotFound) return done(std::unexpected(result.error()));
+    done({});  // what is gone already needs no end
+  });
+}
+
+void Worker::hurry(std::int64_t grace_s) {
+  for (auto& [id, given] : killing_) {
+    if (given <= grace_s) continue;
+    given = grace_s;
+    stop_container(id, grace_s, [](const Result<>&) {});  // the call that is on its way answers as well
+  }
+  hooks_.interrupt();
+}
+
+std::vector<IpAddress> Worker::ips_of(const SandboxView& sandbox) const {
+  return pod_->spec().hostnetwork() ? context_.node_ips : sandbox.ips;
 }
 
 void Worker::create_sandbox(const Action& action, Next done) {
   if (auto made = context_.cgroups.create(cgroup_parent(context_.node, *pod_)); !made) {
     failed(kSandboxKey, "FailedCreatePodSandBox", made.error());
+    context_.events.warning(*pod_, "FailedCreatePodContainer", made.error().message());
     return done(std::move(made));
   }
   context_.starts.enter([this, action, done, alive = std::weak_ptr(alive_)] {
@@ -157,6 +226,8 @@ void Worker::create_sandbox(const Action& action, Next done) {
           if (alive.expired()) return;
           if (!result) {
             failed(kSandboxKey, "FailedCreatePodSandBox", result.error());
+            context_.events.warning(*pod_, "FailedCreatePodSandBox",
+                                    "Failed to create pod sandbox: " + result.error().message());
             // An earlier call of ours may still be at work on that name: a later look finds what it
             // made. Only when nothing comes of it is the name given up.
             const bool reserved = result.error().what.find("is reserved") != std::string::npos;
@@ -171,45 +242,24 @@ void Worker::create_sandbox(const Action& action, Next done) {
   });
 }
 
-// Pull policy as kubelet reads it, with its reasons.
-void Worker::find_image(const k8s::Container& container, std::function<void(Result<std::string>)> done) {
-  if (container.imagepullpolicy() == "Always") return pull(container, std::move(done));
-  api::ImageStatusRequest request;
-  request.mutable_image()->set_image(container.image());
-  ask<api::ImageStatusResponse>(request, kCallDeadline, [this, container, done](auto result) {
-    if (!result) {
-      failed(container.name(), result.error().code == Code::kInvalid ? "InvalidImageName" : "ImageInspectError",
-             result.error());
-      return done(std::unexpected(result.error()));
-    }
-    if (result->has_image() && !result->image().id().empty()) return done(result->image().id());
-    if (container.imagepullpolicy() != "Never") return pull(container, done);
-    Result<std::string> none =
-        fail(Code::kNotFound, "Container image \"{}\" is not present with pull policy of Never", container.image());
-    failed(container.name(), "ErrImageNeverPull", none.error());
-    done(std::move(none));
-  });
+void Worker::stop(const std::string& container, std::string reason, const Error& error, const Next& done) {
+  // kubelet names the reason where a pull has its own event, and says the error itself of everything else.
+  const bool of_image = reason == "ErrImagePull" || reason == "ErrImageNeverPull" || reason == "ImagePullBackOff" ||
+                        reason == "InvalidImageName" || reason == "ImageInspectError";
+  context_.events.warning(*pod_, "Failed", "Error: " + (of_image ? reason : error.message()), container);
+  failed(container, std::move(reason), error);
+  done(std::unexpected(error));
 }
 
-void Worker::pull(const k8s::Container& container, std::function<void(Result<std::string>)> done) {
-  context_.pulls.enter([this, container, done, alive = std::weak_ptr(alive_)] {
-    if (alive.expired()) return context_.pulls.leave();
-    api::PullImageRequest request;
-    request.mutable_image()->set_image(container.image());
-    *request.mutable_sandbox_config() = sandbox_config(context_.node, *pod_, 0);
-    context_.runtime.call(
-        context_.loop, std::move(request), kPullDeadline,
-        [this, container, done, alive, &pulls = context_.pulls](Result<api::PullImageResponse> result) {
-          pulls.leave();
-          if (alive.expired()) return;
-          if (!result) {
-            const bool again = history_.failures.contains(container.name());
-            failed(container.name(), again ? "ImagePullBackOff" : "ErrImagePull", result.error());
-            return done(std::unexpected(result.error()));
-          }
-          done(result->image_ref());
-        });
-  });
+// A pull secret that has not been read yet is worth a short wait, but not the container.
+Result<> Worker::check_pull_secrets(const std::string& container) const {
+  const auto failure = history_.failures.find(container);
+  if (failure != history_.failures.end() && failure->second.count > 1) return {};
+  for (const auto& ref : pod_->spec().imagepullsecrets()) {
+    const auto secret = context_.config(ConfigKind::kSecret, pod_->metadata().namespace_() + "/" + ref.name());
+    if (!secret && secret.error().code == Code::kUnavailable) return std::unexpected(secret.error());
+  }
+  return {};
 }
 
 void Worker::create_container(const Action& action, const PodRuntimeView& view, Next done) {
@@ -218,42 +268,75 @@ void Worker::create_container(const Action& action, const PodRuntimeView& view, 
   if (container == nullptr || sandbox == nullptr) {
     return done(fail(Code::kConflict, "container {}: the pod changed", action.name));
   }
-  const auto stop = [this, done, name = action.name](const char* reason, const Error& error) {
-    failed(name, reason, error);
-    done(std::unexpected(error));
-  };
-  const auto& ips = pod_->spec().hostnetwork() ? context_.node_ips : sandbox->ips;
-  auto env = container_env({*pod_, context_.config_map, context_.secret, ips, context_.node_ips, context_.node_name},
-                           *container);
-  if (!env) return stop("CreateContainerConfigError", env.error());
+  const auto ips = ips_of(*sandbox);
+  const auto config_error = [&](const Error& error) { stop(action.name, "CreateContainerConfigError", error, done); };
+  const auto services = context_.services(*pod_);
+  if (!services) return config_error(services.error());
+  if (const auto known = check_pull_secrets(action.name); !known) return config_error(known.error());
+  const DownwardFacts facts{ips, context_.node_ips, context_.node_name, context_.allocatable};
+  auto env = container_env({*pod_, context_.config, facts, *services}, *container);
+  if (!env) return config_error(env.error());
   const std::string& uid = pod_->metadata().uid();
-  for (const auto& [path, text] : {std::pair{hosts_path(context_.node, uid), hosts_file(*pod_, ips)},
+  for (const auto& [path, text] : {std::pair{hosts_path(context_.node, uid), hosts_file(context_.node, *pod_, ips)},
                                    {message_path(context_.node, uid, action.name, action.attempt), std::string()}}) {
-    if (auto written = context_.files.write(path, text); !written) {
-      return stop("CreateContainerConfigError", written.error());
-    }
+    if (auto written = context_.files.write(path, text); !written) return config_error(written.error());
   }
   // kubelet's task, not the runtime's: the folder that the container's log goes to.
   if (auto made = context_.files.make_folder(log_directory(context_.node, *pod_) + "/" + action.name); !made) {
-    return stop("CreateContainerConfigError", made.error());
+    return config_error(made.error());
   }
-  find_image(*container, [this, action, done, stop, spec = *container, env = std::move(*env), sandbox_id = sandbox->id,
-                          attempt = sandbox->attempt](Result<std::string> image) {
-    if (!image) return done(std::unexpected(image.error()));
-    context_.volumes.mount_paths(*pod_, action.name, [=, this, alive = std::weak_ptr(alive_)](auto paths) {
-      if (alive.expired()) return;
-      if (!paths) return stop("CreateContainerConfigError", paths.error());
-      auto config = container_config({context_.node, *pod_, spec, action.attempt, action.streak, *image, env, *paths});
-      if (!config) return stop("CreateContainerConfigError", config.error());
-      api::CreateContainerRequest request;
-      request.set_pod_sandbox_id(sandbox_id);
-      *request.mutable_config() = std::move(*config);
-      *request.mutable_sandbox_config() = sandbox_config(context_.node, *pod_, attempt);
-      ask<api::CreateContainerResponse>(request, kSandboxDeadline, [this, action, done, stop](auto made) {
-        if (!made) return stop("CreateContainerError", made.error());
-        run({.what = Do::kStartContainer, .name = action.name, .id = made->container_id()}, {}, done);
+  context_.images.find(
+      pod_, *container, sandbox_config(context_.node, *pod_, sandbox->attempt),
+      [this, action, done, ips, container = *container, env = std::move(*env), sandbox = *sandbox,
+       alive = std::weak_ptr(alive_)](auto image) {
+        if (alive.expired()) return;
+        if (image) return create_with(action, sandbox, container, env, *image, ips, done);
+        const bool again = image.error().reason == "ErrImagePull" && history_.failures.contains(container.name());
+        stop(container.name(), again ? "ImagePullBackOff" : image.error().reason, image.error().error, done);
       });
+}
+
+void Worker::create_with(const Action& action, const SandboxView& sandbox, const k8s::Container& container,
+                         const Env& env, const api::Image& image, const std::vector<IpAddress>& ips, Next done) {
+  if (const auto may = check_non_root(*pod_, container, image); !may) {
+    return stop(action.name, "CreateContainerConfigError", may.error(), done);
+  }
+  context_.volumes.mount_paths(*pod_, action.name, [=, this, alive = std::weak_ptr(alive_)](auto paths) {
+    if (alive.expired()) return;
+    if (!paths) return stop(action.name, "CreateContainerConfigError", paths.error(), done);
+    auto config =
+        container_config({context_.node, *pod_, container, action.attempt, action.streak, image, env, *paths});
+    if (!config) return stop(action.name, "CreateContainerConfigError", config.error(), done);
+    api::CreateContainerRequest request;
+    request.set_pod_sandbox_id(sandbox.id);
+    *request.mutable_config() = std::move(*config);
+    *request.mutable_sandbox_config() = sandbox_config(context_.node, *pod_, sandbox.attempt);
+    ask<api::CreateContainerResponse>(request, kSandboxDeadline, [this, name = action.name, ips, done](auto made) {
+      if (!made) return stop(name, "CreateContainerError", made.error(), done);
+      context_.events.normal(*pod_, "Created", "Container created", name);
+      start_container(name, made->container_id(), ips, done);
     });
+  });
+}
+
+void Worker::start_container(const std::string& name, const std::string& id, const std::vector<IpAddress>& ips,
+                             Next done) {
+  api::StartContainerRequest request;
+  request.set_container_id(id);
+  ask<api::StartContainerResponse>(request, kSandboxDeadline, [this, name, id, ips, done](auto result) {
+    if (!result) return stop(name, "RunContainerError", result.error(), done);
+    context_.events.normal(*pod_, "Started", "Container started", name);
+    history_.failures.erase(name);
+    const k8s::Container* container = find_container(pod_->spec(), name);
+    if (container == nullptr || !container->lifecycle().has_poststart()) return done({});
+    // The next container starts when the handler is through, as with kubelet.
+    hooks_.run(container->lifecycle().poststart(), {*container, id, ips.empty() ? IpAddress() : ips.front()},
+               kHookLimit, [this, name, id, done](Result<> ran) {
+                 if (ran || ran.error().code == Code::kCancelled) return done({});
+                 context_.events.warning(*pod_, "FailedPostStartHook", "PostStartHook failed", name);
+                 history_.unhealthy[id] = "failed postStart hook";
+                 done(std::move(ran));
+               });
   });
 }
 

@@ -4,8 +4,8 @@
 
 #include <k8s/pod.pb.h>
 
-#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,36 +15,14 @@
 #include "agent/cri/runtime.h"
 #include "agent/pods/cgroups.h"
 #include "agent/pods/cri_config.h"
+#include "agent/pods/events.h"
+#include "agent/pods/hooks.h"
+#include "agent/pods/images.h"
+#include "agent/pods/limit.h"
 #include "agent/pods/plan.h"
 #include "agent/pods/seams.h"
 
 namespace fairlead::pods {
-
-// At most so many at once; the rest wait in order. Thread: the pods loop.
-class Limit {
- public:
-  explicit Limit(unsigned places) : places_(places) {}
-  void enter(std::function<void()> run) {
-    waiting_.push_back(std::move(run));
-    next();
-  }
-  void leave() {
-    ++places_;
-    next();
-  }
-
- private:
-  void next() {
-    while (places_ > 0 && !waiting_.empty()) {
-      --places_;
-      auto run = std::move(waiting_.front());
-      waiting_.pop_front();
-      run();
-    }
-  }
-  unsigned places_;
-  std::deque<std::function<void()>> waiting_;
-};
 
 // What all workers share. Owner: Pods.
 struct WorkerContext {
@@ -55,12 +33,15 @@ struct WorkerContext {
   PodFiles& files;
   const Cgroups& cgroups;
   const NodeFacts& node;
+  Images& images;
+  const Events& events;
   std::string node_name;
   std::vector<IpAddress> node_ips;
-  FindConfig config_map;
-  FindConfig secret;
+  Allocatable allocatable;
+  ConfigLookup config;
+  // The variables of Services for a pod; kUnavailable until all Services are known.
+  std::function<Result<Env>(const k8s::Pod&)> services;
   Limit starts{10};
-  Limit pulls{5};
 };
 
 // Carries out one action of a plan at a time (kills of one plan go together) and remembers what failed. Owner and
@@ -71,21 +52,33 @@ class Worker {
   Worker(WorkerContext& context, std::shared_ptr<const k8s::Pod> pod, std::function<void()> changed);
 
   const k8s::Pod& pod() const { return *pod_; }
+  const std::shared_ptr<const k8s::Pod>& shared_pod() const { return pod_; }
   void set_pod(std::shared_ptr<const k8s::Pod> pod) { pod_ = std::move(pod); }
   PodHistory& history() { return history_; }
   bool busy() const { return running_ > 0; }
 
   // Begins the first action of `plan`. Only when not busy().
   void begin(const Plan& plan, const PodRuntimeView& view);
+  // The pod is to end, within `grace_s`: handlers are waited for no longer, and what is being killed with more patience
+  // is killed with that.
+  void hurry(std::int64_t grace_s);
 
  private:
   using Next = std::function<void(Result<>)>;
   void run(const Action& action, const PodRuntimeView& view, Next done);
   void create_sandbox(const Action& action, Next done);
   void create_container(const Action& action, const PodRuntimeView& view, Next done);
-  void find_image(const k8s::Container& container, std::function<void(Result<std::string>)> done);
-  void pull(const k8s::Container& container, std::function<void(Result<std::string>)> done);
+  void create_with(const Action& action, const SandboxView& sandbox, const k8s::Container& container, const Env& env,
+                   const api::Image& image, const std::vector<IpAddress>& ips, Next done);
+  void start_container(const std::string& name, const std::string& id, const std::vector<IpAddress>& ips, Next done);
+  void kill_container(const Action& action, const PodRuntimeView& view, Next done);
+  void stop_container(const std::string& id, std::int64_t grace_s, Next done);
+  void tear_down(Next done);
+  Result<> check_pull_secrets(const std::string& container) const;
+  std::vector<IpAddress> ips_of(const SandboxView& sandbox) const;
   void failed(const std::string& key, std::string reason, const Error& error);
+  // As failed(), with an event and an answer.
+  void stop(const std::string& container, std::string reason, const Error& error, const Next& done);
   void ended();
   template <class Response, class Request>
   void ask(Request request, Duration deadline, std::function<void(Result<Response>)> done);
@@ -94,7 +87,9 @@ class Worker {
   std::shared_ptr<const k8s::Pod> pod_;
   std::function<void()> changed_;
   PodHistory history_;
+  Hooks hooks_;
   unsigned running_ = 0;
+  std::map<std::string, std::int64_t> killing_;  // container id → the grace it is being given
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -355,18 +355,107 @@ spec:
   EXPECT_THAT(says("cat /etc/hosts"), HasSubstr(ips("full").at(0)));
 }
 
+// What a pod may read of itself and its node, whom it runs as, and what runs around its container.
+TEST_P(NodeTest, APodReadsOfItselfAndRunsAsItIsTold) {
+  apply("service", kService);
+  apply("pod", R"(
+apiVersion: v1
+kind: Pod
+metadata: {name: self, labels: {tier: front}, annotations: {note: "line 1"}}
+spec:
+  terminationGracePeriodSeconds: 10
+  securityContext: {runAsUser: 1234, runAsGroup: 2345, fsGroup: 3456, supplementalGroups: [4567]}
+  hostAliases: [{ip: 192.0.2.9, hostnames: [far.example]}]
+  dnsConfig: {searches: [pods.example]}
+  volumes:
+  - name: info
+    projected:
+      defaultMode: 0400
+      sources:
+      - downwardAPI:
+          items:
+          - {path: labels, fieldRef: {fieldPath: metadata.labels}}
+          - {path: memory, resourceFieldRef: {containerName: main, resource: limits.memory, divisor: 1Mi}}
+      - configMap: {name: nowhere, optional: true}
+  - {name: out, emptyDir: {}}
+  containers:
+  - name: main
+    image: localhost/fairlead/busybox:demo
+    command: [sh, -c, "trap exit TERM; while :; do sleep 0.1; done"]
+    env:
+    - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: HOSTS, valueFrom: {fieldRef: {fieldPath: status.hostIPs}}}
+    - {name: CPU, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}
+    resources: {limits: {memory: 48Mi, cpu: 250m}}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      runAsNonRoot: true
+      capabilities: {drop: [ALL]}
+      seccompProfile: {type: RuntimeDefault}
+    startupProbe: {exec: {command: [test, -e, /out/begun]}, periodSeconds: 1, failureThreshold: 60}
+    lifecycle:
+      postStart: {exec: {command: [sh, -c, "echo begun >/out/begun"]}}
+      preStop: {exec: {command: [sh, -c, "echo ending; sleep 1"]}}
+    volumeMounts:
+    - {name: info, mountPath: /info}
+    - {name: out, mountPath: /out}
+)");
+  expect_running("self");
+  const auto says = [](const std::string& line) {
+    std::string output;
+    eventually([&] { return !(output = node_->in_pod("self", line).output).empty(); }, 5s);
+    return output;
+  };
+  EXPECT_EQ(says("cat /info/labels; echo; cat /info/memory"), "tier=\"front\"\n48");
+  EXPECT_EQ(says("stat -L -c %a:%g /info/labels"), "440:3456\n");
+  EXPECT_EQ(says("echo $HOSTS $CPU"), fmt::format("{},{} 250\n", kNodeV4, kNodeV6));
+  EXPECT_NE(says("echo $NODE"), "\n");
+  EXPECT_EQ(says("echo $WEB_SERVICE_HOST $WEB_SERVICE_PORT_LINE $WEB_PORT_82_UDP"),
+            "10.96.0.80 81 udp://10.96.0.80:82\n");
+  EXPECT_THAT(says("cat /etc/hosts"), HasSubstr("192.0.2.9\tfar.example\n"));
+  EXPECT_THAT(says("cat /etc/resolv.conf"), HasSubstr("pods.example"));
+  EXPECT_EQ(says("grep -E ^[UG]id: /proc/1/status | tr -s \"[:blank:]\" \" \""),
+            "Uid: 1234 1234 1234 1234\nGid: 2345 2345 2345 2345\n");
+  EXPECT_THAT(says("grep ^Groups: /proc/1/status"), AllOf(HasSubstr("3456"), HasSubstr("4567")));
+  EXPECT_EQ(says("grep -E \"^(CapEff|NoNewPrivs|Seccomp):\" /proc/1/status | tr -d \"[:blank:]\""),
+            "CapEff:0000000000000000\nNoNewPrivs:1\nSeccomp:2\n");
+  EXPECT_NE(node_->in_pod("self", "touch /tmp/x").code, 0);
+  const Json status = node_->ctl("pod get self").value("object_status", Json());
+  EXPECT_EQ(status["containerStatuses"][0]["started"], true) << status.dump(1);
+  EXPECT_THAT(status["containerStatuses"][0]["containerID"].get<std::string>(), testing::StartsWith("containerd://"));
+
+  // preStop runs before SIGTERM, which this container heeds at once.
+  const auto began = std::chrono::steady_clock::now();
+  node_->withdraw("pod.yaml");
+  EXPECT_TRUE(eventually([] { return node_->pod("self").is_null(); }, 15s));
+  const auto took = std::chrono::steady_clock::now() - began;
+  EXPECT_GE(took, 1s);
+  EXPECT_LT(took, 9s);
+}
+
+// Nobody here gives tokens: a pod that asks for one waits, and says why.
+TEST_P(NodeTest, ATokenNeedsAnApiServer) {
+  apply("token", shell("token", "exec sleep 1000",
+                       "volumes: [{name: access, projected: {sources: [{serviceAccountToken: {path: token}}]}}]"));
+  EXPECT_TRUE(eventually([] { return node_->ctl("pod get token").dump().contains("comes from an API server"); }, 10s))
+      << node_->ctl("pod get token").dump(1);
+  EXPECT_THAT(node_->containers("token", false), IsEmpty());
+}
+
 TEST_P(NodeTest, RefusedFieldsAreNamedAndNeverRun) {
-  apply("root", shell("not-root", "exec sleep 1000", "securityContext: {runAsNonRoot: true}"));
-  apply("pid", shell("host-pid", "exec sleep 1000", "hostPID: true"));
+  apply("profile", shell("profile", "exec sleep 1000",
+                         "securityContext: {seccompProfile: {type: Localhost, localhostProfile: a.json}}"));
+  apply("users", shell("host-users", "exec sleep 1000", "hostUsers: false"));
   apply("unknown", shell("unknown", "exec sleep 1000", "hostPidd: true"));
-  apply("capable", shell("capable", "exec sleep 1000", "", ", securityContext: {capabilities: {drop: [ALL]}}"));
+  apply("claim", shell("claim", "exec sleep 1000", "volumes: [{name: a, persistentVolumeClaim: {claimName: a}}]"));
   apply("good", client());
   expect_running("client");  // by now, the others would have been started too
-  EXPECT_THAT(node_->refused("not-root"), Contains(HasSubstr("spec.securityContext.runAsNonRoot: ")));
-  EXPECT_THAT(node_->refused("host-pid"), Contains(HasSubstr("spec.hostPID: ")));
+  EXPECT_THAT(node_->refused("profile"), Contains(HasSubstr("spec.securityContext.seccompProfile.type: ")));
+  EXPECT_THAT(node_->refused("host-users"), Contains(HasSubstr("spec.hostUsers: ")));
   EXPECT_THAT(node_->refused("unknown"), Contains(HasSubstr("hostPidd")));
-  EXPECT_THAT(node_->refused("capable"), Contains(HasSubstr("spec.containers[0].securityContext.capabilities")));
-  for (const char* name : {"not-root", "host-pid", "unknown", "capable"}) {
+  EXPECT_THAT(node_->refused("claim"), Contains(HasSubstr("spec.volumes[0].persistentVolumeClaim")));
+  for (const char* name : {"profile", "host-users", "unknown", "claim"}) {
     EXPECT_TRUE(node_->pod(name).is_null()) << node_->pod(name).dump();
     EXPECT_THAT(node_->containers(name, false), IsEmpty());
   }

@@ -142,6 +142,11 @@ bool ManifestSource::read_changed(const Tree& tree) {
 void ManifestSource::read_one(const std::string& path, const FileStamp& stamp) {
   const std::string full = config_.directory + "/" + path;
   auto file = read_manifest(full, kFileBytes);
+  if (!file && file.error().code == Code::kNotFound) {  // removed since the scan
+    ledger_.remove(path);
+    stamps_.erase(path);
+    return;
+  }
   ManifestContent content;
   if (file) {
     content = reader_.read(file->text, full);

@@ -33,6 +33,7 @@ std::string_view to_string(ProbeKind kind) {
 struct Prober::Entry {
   ProbedContainer container;
   OnResult on_result;
+  OnFailure on_failure;
   std::array<std::shared_ptr<Probe>, 3> probes;  // by ProbeKind; null: none
 };
 
@@ -66,13 +67,14 @@ Prober::Prober(Loop& loop, const Clock& clock, cri::Runtime& runtime, metrics::R
 
 Prober::~Prober() = default;
 
-void Prober::set(ProbedContainer container, OnResult on_result) {
+void Prober::set(ProbedContainer container, OnResult on_result, OnFailure on_failure) {
   auto& slot = entries_[{container.uid, container.name}];
   if (slot && slot->container.id == container.id && slot->container.startup == container.startup &&
       slot->container.liveness == container.liveness && slot->container.readiness == container.readiness) {
     return;
   }
-  const auto entry = std::make_shared<Entry>(Entry{std::move(container), std::move(on_result), {}});
+  const auto entry =
+      std::make_shared<Entry>(Entry{std::move(container), std::move(on_result), std::move(on_failure), {}});
   slot = entry;
   const ProbedContainer& of = entry->container;
   const auto add = [&](ProbeKind kind, const std::optional<ProbeSpec>& spec, std::optional<bool> known) {
@@ -174,6 +176,7 @@ void Prober::ended(const std::shared_ptr<Probe>& probe, std::optional<bool> succ
                 {"turned", turned},
                 {"reason", message}});
   }
+  if (success == false && entry->on_failure) entry->on_failure(probe->kind, message);
   if (!restart && !started) {
     const Duration left = probe->began + probe->spec.period - now;
     probe->timer =

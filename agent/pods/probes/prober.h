@@ -53,6 +53,8 @@ struct ProbeResult {
 class Prober {
  public:
   using OnResult = std::function<void(const ProbeResult&)>;
+  // Each attempt that failed, whether or not it turned the result; may not call set() or remove().
+  using OnFailure = std::function<void(ProbeKind, const std::string& message)>;
   static constexpr int kExecLimit = 10;
 
   // `runtime` and `clock` outlive it.
@@ -63,7 +65,7 @@ class Prober {
 
   // Probes a container from now on, in place of what {uid, name} named before. The same id and specs again change
   // nothing.
-  void set(ProbedContainer container, OnResult on_result);
+  void set(ProbedContainer container, OnResult on_result, OnFailure on_failure = {});
   void remove(const std::string& uid, const std::string& name);
   std::size_t size() const { return entries_.size(); }
 

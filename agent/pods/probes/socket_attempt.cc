@@ -155,16 +155,16 @@ void SocketAttempt::judge(bool end) {
                      head->status == 204 || head->status == 304 ||
                      (head->chunked && (body == "0\r\n\r\n" || body.ends_with("\r\n0\r\n\r\n")));
   if (!whole) return;
-  if (head->status >= 200 && head->status < 400) return finish(true, {});
-  finish(false, fmt::format("HTTP probe failed with statuscode: {}", head->status));
+  if (head->status >= 200 && head->status < 400) return finish(true, {}, head->status);
+  finish(false, fmt::format("HTTP probe failed with statuscode: {}", head->status), head->status);
 }
 
-void SocketAttempt::finish(bool success, std::string message) {
+void SocketAttempt::finish(bool success, std::string message, int status) {
   watch_.cancel();
   timer_.cancel();
   socket_.reset();
   const auto done = std::move(done_);  // it may destroy this
-  done({success, std::move(message)});
+  done({success, std::move(message), status});
 }
 
 void SocketAttempt::later(std::string message) {

@@ -14,6 +14,7 @@ namespace fairlead::pods {
 struct Attempt {
   bool success = false;
   std::string message;  // why it failed; what an HTTP server said of it, shortened
+  int status = 0;       // of an HTTP answer
 };
 
 // Owner: the prober. Thread: its loop. `done` runs once, never from inside the constructor, and may destroy this; a
@@ -37,7 +38,7 @@ class SocketAttempt {
   void on_readable();
   // Judges the answer once there is enough of it; `end`: there is no more.
   void judge(bool end);
-  void finish(bool success, std::string message);
+  void finish(bool success, std::string message, int status = 0);
   void later(std::string message);
 
   Loop& loop_;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <ctime>
@@ -25,7 +26,7 @@ namespace fs = std::filesystem;
 constexpr const char* kData = "..data";
 constexpr const char* kDataTmp = "..data_tmp";
 
-// What lies in the folder that "..data" links to.
+// What lies in the folder that "..data" links to, its owners too.
 Result<Payload> read_back(const fs::path& root) {
   Payload found;
   std::error_code error;
@@ -33,10 +34,20 @@ Result<Payload> read_back(const fs::path& root) {
        at.increment(error)) {
     if (!at->is_regular_file()) continue;
     FL_LET(auto data, read_file(at->path()));
-    found[at->path().lexically_relative(root)] = {std::move(data), static_cast<mode_t>(at->status().permissions())};
+    struct stat info{};
+    if (stat(at->path().c_str(), &info) != 0) return fail_errno(errno, "stat " + at->path().string());
+    found[at->path().lexically_relative(root)] = {std::move(data), info.st_mode & 07777, info.st_uid};
   }
   if (error) return fail_errno(error.value(), fmt::format("read {}", root.string()));
   return found;
+}
+
+// Whether the files are there as wanted; an owner counts where one is wanted.
+bool same(const Payload& found, const Payload& wanted) {
+  return std::ranges::equal(found, wanted, [](const auto& have, const auto& want) {
+    return have.first == want.first && have.second.data == want.second.data && have.second.mode == want.second.mode &&
+           (!want.second.user || have.second.user == want.second.user);
+  });
 }
 
 // "" where `name` is no symlink.
@@ -63,9 +74,13 @@ Result<std::string> make_data_folder(int dir, const std::string& path) {
   return fail(Code::kExists, "mkdir {}/{}*: every name is taken", path, stamp);
 }
 
-Result<> give_to(int fd, const std::string& path, std::optional<mode_t> mode, std::optional<gid_t> gid) {
+Result<> give_to(int fd, const std::string& path, std::optional<mode_t> mode, std::optional<uid_t> uid,
+                 std::optional<gid_t> gid) {
+  constexpr auto kAsItIs = static_cast<uid_t>(-1);
   // chown first: it clears set-id bits.
-  if (gid && fchown(fd, static_cast<uid_t>(-1), *gid) != 0) return fail_errno(errno, "chown " + path);
+  if ((uid || gid) && fchown(fd, uid.value_or(kAsItIs), gid.value_or(kAsItIs)) != 0) {
+    return fail_errno(errno, "chown " + path);
+  }
   if (mode && fchmod(fd, *mode) != 0) return fail_errno(errno, "chmod " + path);
   return {};
 }
@@ -80,7 +95,7 @@ Result<> write_file(int root, const std::string& root_path, const std::string& p
     }
     const UniqueFd fd(openat(root, parent.c_str(), O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd) return fail_errno(errno, fmt::format("open {}/{}", root_path, parent));
-    FL_TRY(give_to(fd.get(), shown, 0755, gid));
+    FL_TRY(give_to(fd.get(), shown, 0755, {}, gid));
   }
   const UniqueFd fd(openat(root, path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) return fail_errno(errno, "create " + shown);
@@ -89,7 +104,7 @@ Result<> write_file(int root, const std::string& root_path, const std::string& p
     if (wrote < 0) return fail_errno(errno, "write " + shown);
     at += static_cast<std::size_t>(wrote);
   }
-  return give_to(fd.get(), shown, file.mode, gid);
+  return give_to(fd.get(), shown, file.mode, file.user, gid);
 }
 
 Result<> fill(int dir, const std::string& dir_path, const std::string& folder, const Payload& payload,
@@ -97,7 +112,7 @@ Result<> fill(int dir, const std::string& dir_path, const std::string& folder, c
   const std::string path = dir_path + "/" + folder;
   const UniqueFd root(openat(dir, folder.c_str(), O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!root) return fail_errno(errno, "open " + path);
-  FL_TRY(give_to(root.get(), path, 0755, gid));  // whatever the umask
+  FL_TRY(give_to(root.get(), path, 0755, {}, gid));  // whatever the umask
   for (const auto& [name, file] : payload) FL_TRY(write_file(root.get(), path, name, file, gid));
   return {};
 }
@@ -158,7 +173,7 @@ Result<bool> write_payload(const std::string& dir_path, const Payload& payload, 
   bool changed = true;
   if (!folder.empty()) {
     const auto now = read_back(dir_path + "/" + folder);
-    changed = !now || *now != payload;
+    changed = !now || !same(*now, payload);
   }
   if (changed) {
     FL_LET(folder, make_data_folder(dir.get(), dir_path));

@@ -16,6 +16,7 @@ namespace fairlead::pods {
 struct PayloadFile {
   std::string data;
   mode_t mode = 0644;
+  std::optional<uid_t> user = {};  // owns it; nullopt: whoever the agent is
   bool operator==(const PayloadFile&) const = default;
 };
 

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "agent/kube/codec/quantity.h"
+#include "agent/pods/pod_spec.h"
 #include "agent/pods/volumes/files.h"
 
 namespace fairlead::pods {
@@ -39,65 +40,130 @@ Result<HostPathPlan> plan_host_path(const k8s::HostPathVolumeSource& source) {
   return HostPathPlan{source.path(), source.type()};
 }
 
-// ConfigMap and Secret alike: `items` or every key.
-template <class Source>
-Result<FilesPlan> plan_files(ConfigKind kind, const Source& source, const std::string& key, bool group_reads,
-                             const ConfigLookup& lookup) {
-  const std::string_view word = kind == ConfigKind::kSecret ? "secret" : "configMap";
-  FilesPlan plan{kind == ConfigKind::kSecret, {}};
-  const auto object = lookup(kind, key);
-  if (!object) {
-    if (source.optional()) return plan;
-    return fail(Code::kNotFound, "{} {} does not exist", word, key);
+// Fills one volume's payload. Later files of a path replace earlier ones, as kubelet's projections do.
+class FilesPlanner {
+ public:
+  FilesPlanner(const k8s::Pod& pod, const VolumeSources& sources, std::int32_t default_mode)
+      : pod_(pod), sources_(sources), default_mode_(static_cast<mode_t>(default_mode)) {
+    group_ = pod.spec().securitycontext().has_fsgroup();
+    if (const auto user = common_user(pod.spec())) user_ = static_cast<uid_t>(*user);
   }
-  const auto mode_of = [&](bool has, std::int32_t own) {
-    const auto mode = static_cast<mode_t>(has ? own : source.has_defaultmode() ? source.defaultmode() : 0644);
-    return group_reads ? mode | 0440 : mode;
-  };
-  if (source.items().empty()) {
-    for (const auto& [name, data] : object->data) {
-      FL_LET(const auto path, checked_item_path(name));
-      plan.payload[path] = {data, mode_of(false, 0)};
-    }
-  }
-  for (const auto& item : source.items()) {
-    FL_LET(const auto path, checked_item_path(item.path()));
-    const auto found = object->data.find(item.key());
-    if (found != object->data.end()) {
-      plan.payload[path] = {found->second, mode_of(item.has_mode(), item.mode())};
-    } else if (!source.optional()) {
-      return fail(Code::kNotFound, "{} {} has no key '{}'", word, key, item.key());
-    }
-  }
-  return plan;
-}
 
-Result<decltype(VolumePlan::source)> plan_source(const k8s::Volume& volume, const std::string& ns, bool group_reads,
-                                                 const ConfigLookup& lookup) {
+  // A ConfigMap's or Secret's: `items`, or every key.
+  template <class Source>
+  Result<> add_object(ConfigKind kind, const Source& source, const std::string& name) {
+    FL_LET(const auto object, sources_.config(kind, pod_.metadata().namespace_() + "/" + name));
+    if (!object) {
+      if (source.optional()) return {};
+      return fail(Code::kNotFound, "{} \"{}\" not found", to_string(kind), name);
+    }
+    if (source.items().empty()) {
+      for (const auto& [key, data] : object->data) FL_TRY(add(key, data, default_mode_));
+    }
+    for (const auto& item : source.items()) {
+      FL_TRY(checked_item_path(item.path()));  // whatever is there
+      const auto found = object->data.find(item.key());
+      if (found != object->data.end()) {
+        FL_TRY(add(item.path(), found->second, mode_of(item)));
+      } else if (!source.optional()) {
+        return fail(Code::kNotFound, "{} \"{}\" has no key '{}'", to_string(kind), name, item.key());
+      }
+    }
+    return {};
+  }
+
+  template <class Source>
+  Result<> add_downward(const Source& source) {
+    for (const auto& item : source.items()) {
+      auto value = item.has_fieldref() ? metadata_field(pod_, item.fieldref().fieldpath())
+                                       : resource_field(pod_, item.resourcefieldref(), "", sources_.allocatable);
+      if (!value) return std::unexpected(std::move(value).error());
+      FL_TRY(add(item.path(), std::move(*value), mode_of(item)));
+    }
+    return {};
+  }
+
+  Result<> add_token(const k8s::ServiceAccountTokenProjection& projection) {
+    FL_LET(auto token, sources_.token(pod_, projection));
+    // Whoever runs may read it, and nobody else where it is known who runs.
+    FL_TRY(add(projection.path(), std::move(token), user_ || group_ ? 0600 : default_mode_));
+    payload_.at(checked_item_path(projection.path()).value()).user = user_;
+    return {};
+  }
+
+  Result<> add_projection(const k8s::VolumeProjection& from) {
+    if (from.has_serviceaccounttoken()) return add_token(from.serviceaccounttoken());
+    if (from.has_downwardapi()) return add_downward(from.downwardapi());
+    if (from.has_configmap()) {
+      return add_object(ConfigKind::kConfigMap, from.configmap(), from.configmap().localobjectreference().name());
+    }
+    if (from.has_secret()) {
+      return add_object(ConfigKind::kSecret, from.secret(), from.secret().localobjectreference().name());
+    }
+    return fail(Code::kInvalid, "this kind of projection is not supported");
+  }
+
+  Payload take() { return std::move(payload_); }
+
+ private:
+  mode_t mode_of(const auto& item) const { return item.has_mode() ? static_cast<mode_t>(item.mode()) : default_mode_; }
+  Result<> add(const std::string& path, std::string data, mode_t mode) {
+    FL_LET(auto clean, checked_item_path(path));
+    payload_[std::move(clean)] = {std::move(data), group_ ? mode | 0440 : mode};
+    return {};
+  }
+
+  const k8s::Pod& pod_;
+  const VolumeSources& sources_;
+  mode_t default_mode_;
+  bool group_ = false;         // fsGroup reads every file
+  std::optional<uid_t> user_;  // whom all containers run as
+  Payload payload_;
+};
+
+Result<decltype(VolumePlan::source)> plan_source(const k8s::Pod& pod, const k8s::Volume& volume,
+                                                 const VolumeSources& sources) {
+  constexpr std::int32_t kDefaultMode = 0644;
   const auto& source = volume.volumesource();
   if (source.has_emptydir() || source.ByteSizeLong() == 0) return plan_empty_dir(source.emptydir());
   if (source.has_hostpath()) return plan_host_path(source.hostpath());
+  const auto planner = [&](const auto& with_mode) {
+    return FilesPlanner(pod, sources, with_mode.has_defaultmode() ? with_mode.defaultmode() : kDefaultMode);
+  };
   if (source.has_configmap()) {
-    const auto& map = source.configmap();
-    return plan_files(ConfigKind::kConfigMap, map, ns + "/" + map.localobjectreference().name(), group_reads, lookup);
+    auto files = planner(source.configmap());
+    FL_TRY(
+        files.add_object(ConfigKind::kConfigMap, source.configmap(), source.configmap().localobjectreference().name()));
+    return FilesPlan{FilesKind::kConfigMap, files.take()};
   }
   if (source.has_secret()) {
-    const auto& secret = source.secret();
-    return plan_files(ConfigKind::kSecret, secret, ns + "/" + secret.secretname(), group_reads, lookup);
+    auto files = planner(source.secret());
+    FL_TRY(files.add_object(ConfigKind::kSecret, source.secret(), source.secret().secretname()));
+    return FilesPlan{FilesKind::kSecret, files.take()};
+  }
+  if (source.has_downwardapi()) {
+    auto files = planner(source.downwardapi());
+    FL_TRY(files.add_downward(source.downwardapi()));
+    return FilesPlan{FilesKind::kDownwardApi, files.take()};
+  }
+  if (source.has_projected()) {
+    auto files = planner(source.projected());
+    for (const auto& projection : source.projected().sources()) FL_TRY(files.add_projection(projection));
+    return FilesPlan{FilesKind::kProjected, files.take()};
   }
   return fail(Code::kInvalid, "this kind of volume is not supported");
 }
 
 }  // namespace
 
-Result<PodVolumes> plan_volumes(const k8s::Pod& pod, const ConfigLookup& lookup) {
+Result<PodVolumes> plan_volumes(const k8s::Pod& pod, const VolumeSources& sources) {
   PodVolumes plan;
   if (pod.spec().securitycontext().has_fsgroup()) {
     plan.fs_group = static_cast<gid_t>(pod.spec().securitycontext().fsgroup());
   }
   for (const auto& volume : pod.spec().volumes()) {
     if (!is_plain_name(volume.name())) return fail(Code::kInvalid, "volume '{}': no name for a folder", volume.name());
-    auto source = plan_source(volume, pod.metadata().namespace_(), plan.fs_group.has_value(), lookup);
+    auto source = plan_source(pod, volume, sources);
     if (!source) return fail_with(std::move(source).error(), fmt::format("volume '{}'", volume.name()));
     plan.volumes.push_back({volume.name(), std::move(*source)});
   }

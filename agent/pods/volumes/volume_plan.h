@@ -11,8 +11,14 @@
 #include <vector>
 
 #include "agent/base/result.h"
-#include "agent/model/rows.h"
+#include "agent/pods/config_use.h"
+#include "agent/pods/downward.h"
 #include "agent/pods/volumes/payload.h"
+
+namespace k8s {
+class Pod;
+class ServiceAccountTokenProjection;
+}  // namespace k8s
 
 namespace fairlead::pods {
 
@@ -27,9 +33,13 @@ struct HostPathPlan {
   std::string type;  // of the API: "" is not checked
 };
 
+// Named as kubelet names the folders of their plugins.
+enum class FilesKind { kConfigMap, kSecret, kDownwardApi, kProjected };
+
 struct FilesPlan {
-  bool secret = false;  // kept in memory
+  FilesKind kind = FilesKind::kConfigMap;
   Payload payload;
+  bool in_memory() const { return kind != FilesKind::kConfigMap; }
 };
 
 struct VolumePlan {
@@ -39,15 +49,19 @@ struct VolumePlan {
 
 struct PodVolumes {
   std::vector<VolumePlan> volumes;
-  std::optional<gid_t> fs_group;  // owns emptyDir, ConfigMap and Secret volumes
+  std::optional<gid_t> fs_group;  // owns everything but host paths
 };
 
-enum class ConfigKind { kConfigMap, kSecret };
-// The row of "namespace/name", or nullptr.
-using ConfigLookup = std::function<std::shared_ptr<const model::ConfigData>(ConfigKind, const std::string& key)>;
+// Where files of volumes come from besides the pod's own object.
+struct VolumeSources {
+  ConfigLookup config;
+  // The token that stands for a projection; kUnavailable where there is none.
+  std::function<Result<std::string>(const k8s::Pod& pod, const k8s::ServiceAccountTokenProjection&)> token;
+  Allocatable allocatable;
+};
 
 // Errors name the volume: kNotFound for an absent object or key that is not optional (worth another try when it comes),
-// kInvalid for what we cannot or will not do.
-Result<PodVolumes> plan_volumes(const k8s::Pod& pod, const ConfigLookup& lookup);
+// kUnavailable for what is not known or not to be had yet, kInvalid for what we cannot or will not do.
+Result<PodVolumes> plan_volumes(const k8s::Pod& pod, const VolumeSources& sources);
 
 }  // namespace fairlead::pods

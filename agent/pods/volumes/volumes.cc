@@ -19,9 +19,23 @@ namespace fairlead::pods {
 
 namespace {
 
+std::string_view plugin_name(FilesKind kind) {
+  switch (kind) {
+    case FilesKind::kConfigMap:
+      return "configmap";
+    case FilesKind::kSecret:
+      return "secret";
+    case FilesKind::kDownwardApi:
+      return "downward-api";
+    case FilesKind::kProjected:
+      return "projected";
+  }
+  return "unknown";
+}
+
 std::string folder_of(const std::string& pod_dir, const VolumePlan& volume) {
   const auto* files = std::get_if<FilesPlan>(&volume.source);
-  const std::string_view plugin = files == nullptr ? "empty-dir" : files->secret ? "secret" : "configmap";
+  const std::string_view plugin = files == nullptr ? "empty-dir" : plugin_name(files->kind);
   return fmt::format("{}/volumes/kubernetes.io~{}/{}", pod_dir, plugin, volume.name);
 }
 
@@ -42,7 +56,7 @@ Result<std::string> make(const std::string& folder, const EmptyDirPlan& plan, st
 }
 
 Result<std::string> make(const std::string& folder, const FilesPlan& plan, std::optional<gid_t> gid) {
-  FL_TRY(make_volume_folder(folder, 0777, gid, plan.secret, {}, MS_NOSUID | MS_NODEV));
+  FL_TRY(make_volume_folder(folder, 0777, gid, plan.in_memory(), {}, MS_NOSUID | MS_NODEV));
   FL_TRY(write_payload(folder, plan.payload, gid));
   return folder;
 }
@@ -153,8 +167,8 @@ void Volumes::next(const std::string& uid) {
   }
 }
 
-void Volumes::setup(const std::string& uid, const k8s::Pod& pod, const ConfigLookup& lookup, Done<HostPaths> done) {
-  auto plan = plan_volumes(pod, lookup);
+void Volumes::setup(const std::string& uid, const k8s::Pod& pod, const VolumeSources& sources, Done<HostPaths> done) {
+  auto plan = plan_volumes(pod, sources);
   enqueue<HostPaths>(
       uid,
       [dir = pods_dir_ + "/" + uid, uid, plan = std::move(plan)]() -> Result<HostPaths> {
@@ -165,8 +179,8 @@ void Volumes::setup(const std::string& uid, const k8s::Pod& pod, const ConfigLoo
       std::move(done));
 }
 
-void Volumes::refresh(const std::string& uid, const k8s::Pod& pod, const ConfigLookup& lookup, Done<bool> done) {
-  auto plan = plan_volumes(pod, lookup);
+void Volumes::refresh(const std::string& uid, const k8s::Pod& pod, const VolumeSources& sources, Done<bool> done) {
+  auto plan = plan_volumes(pod, sources);
   enqueue<bool>(
       uid,
       [dir = pods_dir_ + "/" + uid, uid, plan = std::move(plan)]() -> Result<bool> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Volumes: a pod's volumes on the node's disk, in kubelet's layout:
-//   PODS_DIR/UID/volumes/kubernetes.io~{empty-dir,configmap,secret}/NAME
+//   PODS_DIR/UID/volumes/kubernetes.io~{empty-dir,configmap,secret,downward-api,projected}/NAME
 //   PODS_DIR/UID/volume-subpaths/VOLUME/CONTAINER/INDEX
 #pragma once
 
@@ -32,10 +32,10 @@ class Volumes {
   Volumes(const Volumes&) = delete;
   Volumes& operator=(const Volumes&) = delete;
 
-  // Makes the volumes of a pod. `lookup` is called before this returns.
-  void setup(const std::string& uid, const k8s::Pod& pod, const ConfigLookup& lookup, Done<HostPaths> done);
-  // Brings ConfigMap and Secret volumes that are there up to date; true: some changed.
-  void refresh(const std::string& uid, const k8s::Pod& pod, const ConfigLookup& lookup, Done<bool> done);
+  // Makes the volumes of a pod. `sources` are asked before this returns.
+  void setup(const std::string& uid, const k8s::Pod& pod, const VolumeSources& sources, Done<HostPaths> done);
+  // Brings volumes of files that are there up to date; true: some changed.
+  void refresh(const std::string& uid, const k8s::Pod& pod, const VolumeSources& sources, Done<bool> done);
   // Unmounts and removes all of PODS_DIR/UID. kUnavailable: something is still in use.
   void teardown(const std::string& uid, Done<> done);
 

@@ -71,28 +71,44 @@ TEST(PodFields, EachClassIsHonoured) {
   for (
       const Case& each : std::initializer_list<Case>{
           {"  hostPID: false", "", {}, {}},
-          {"  hostPID: true", "", {"spec.hostPID: \"true\" is " + kNo}, {}},
-          {"  hostIPC: true", "", {"spec.hostIPC: \"true\" is " + kNo}, {}},
+          {"  hostPID: true\n  hostIPC: true\n  shareProcessNamespace: true", "", {}, {}},
+          {"  runtimeClassName: kata", "", {"spec.runtimeClassName: \"kata\" is " + kNo}, {}},
           {"  hostUsers: true", "", {}, {}},
           {"  hostUsers: false", "", {"spec.hostUsers: \"false\" is " + kNo}, {}},
           {"  securityContext: {}", "    securityContext: {}", {}, {}},
-          {"  securityContext: {runAsUser: 0}", "", {"spec.securityContext.runAsUser: \"0\" is " + kNo}, {}},
+          {"  securityContext: {runAsUser: 0, runAsGroup: 5, supplementalGroups: [6], seccompProfile: {type: "
+           "RuntimeDefault}}",
+           "",
+           {},
+           {}},
+          {"  securityContext: {seccompProfile: {type: Localhost, localhostProfile: a}}",
+           "",
+           {"spec.securityContext.seccompProfile.type: \"Localhost\" is " + kNo,
+            "spec.securityContext.seccompProfile.localhostProfile: \"a\" is " + kNo},
+           {}},
           {"  securityContext: {runAsNonRoot: false}", "", {}, {}},
           {"  securityContext: {fsGroup: 5, sysctls: [{name: a, value: b}]}",
            "",
-           {"spec.securityContext.fsGroup: \"5\" is " + kNo, "spec.securityContext.sysctls: " + kNo},
+           {"spec.securityContext.sysctls: " + kNo},
            {}},
           {"",
-           "    securityContext: {allowPrivilegeEscalation: false}",
-           {"spec.containers[0].securityContext.allowPrivilegeEscalation: \"false\" is " + kNo},
+           "    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}, "
+           "readOnlyRootFilesystem: "
+           "true, runAsNonRoot: true, procMount: Default}",
+           {},
            {}},
           {"",
-           "    securityContext: {capabilities: {drop: [ALL]}}",
-           {"spec.containers[0].securityContext.capabilities: " + kNo},
+           "    securityContext: {procMount: Unmasked}",
+           {"spec.containers[0].securityContext.procMount: \"Unmasked\" is " + kNo},
            {}},
           {"", "    securityContext: {capabilities: {}, privileged: false}", {}, {}},
           {"", "    lifecycle: {}", {}, {}},
-          {"", "    lifecycle: {preStop: {exec: {command: [a]}}}", {"spec.containers[0].lifecycle: " + kNo}, {}},
+          {"", "    lifecycle: {preStop: {exec: {command: [a]}}, postStart: {sleep: {seconds: 1}}}", {}, {}},
+          {"",
+           "    lifecycle: {stopSignal: SIGUSR1, preStop: {tcpSocket: {port: 1}}}",
+           {"spec.containers[0].lifecycle.stopSignal: \"SIGUSR1\" is " + kNo,
+            "spec.containers[0].lifecycle.preStop.tcpSocket: " + kNo},
+           {}},
           {"",
            "    ports: [{containerPort: 1, hostPort: 1}]",
            {"spec.containers[0].ports[0].hostPort: \"1\" is " + kNo},
@@ -102,7 +118,7 @@ TEST(PodFields, EachClassIsHonoured) {
            "",
            {"spec.initContainers[0].restartPolicy: \"Always\" is " + kNo},
            {}},
-          {"", "    startupProbe: {exec: {command: [a]}}", {"spec.containers[0].startupProbe: " + kNo}, {}},
+          {"", "    startupProbe: {exec: {command: [a]}}", {}, {}},
           {"", "    livenessProbe: {grpc: {port: 1}}", {"spec.containers[0].livenessProbe.grpc: " + kNo}, {}},
           {"", "    livenessProbe: {httpGet: {port: 1, httpHeaders: [{name: a, value: b}]}}", {}, {}},
           {"",
@@ -112,12 +128,13 @@ TEST(PodFields, EachClassIsHonoured) {
            {}},
           {"",
            "    env: [{name: A, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['a']\"}}}, {name: B, valueFrom: "
-           "{fieldRef: {fieldPath: spec.serviceAccountName}}}]",
-           {"spec.containers[0].env[1].valueFrom.fieldRef.fieldPath: \"spec.serviceAccountName\" is " + kNo},
+           "{fieldRef: {fieldPath: spec.schedulerName}}}]",
+           {"spec.containers[0].env[1].valueFrom.fieldRef.fieldPath: \"spec.schedulerName\" is " + kNo},
            {}},
           {"",
-           "    env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]",
-           {"spec.containers[0].env[0].valueFrom.resourceFieldRef: " + kNo},
+           "    env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}, {name: B, valueFrom: "
+           "{resourceFieldRef: {resource: limits.hugepages-2Mi}}}]",
+           {"spec.containers[0].env[1].valueFrom.resourceFieldRef.resource: \"limits.hugepages-2Mi\" is " + kNo},
            {}},
           {"  volumes: [{name: a}, {name: b, hostPath: {path: /a}}, {name: c, configMap: {name: c}}, {name: d, secret: "
            "{secretName: d}}]",
@@ -128,7 +145,11 @@ TEST(PodFields, EachClassIsHonoured) {
            "",
            {"spec.volumes[0].persistentVolumeClaim: " + kNo},
            {}},
-          {"  volumes: [{name: a, projected: {sources: []}}]", "", {"spec.volumes[0].projected: " + kNo}, {}},
+          {"  volumes: [{name: a, projected: {sources: [{serviceAccountToken: {path: a}}, {clusterTrustBundle: {path: "
+           "b}}]}}]",
+           "",
+           {"spec.volumes[0].projected.sources[1].clusterTrustBundle: " + kNo},
+           {}},
           {"  volumes: [{name: a, emptyDir: {medium: HugePages}}]",
            "",
            {"spec.volumes[0].emptyDir.medium: \"HugePages\" is " + kNo},
@@ -138,28 +159,89 @@ TEST(PodFields, EachClassIsHonoured) {
            {},
            {"spec.volumes[0].emptyDir.sizeLimit"}},
           {"  volumes: [{name: a}]",
-           "    volumeMounts: [{name: a, mountPath: /a, mountPropagation: Bidirectional}, {name: a, mountPath: /b, "
+           "    volumeMounts: [{name: a, mountPath: /a, recursiveReadOnly: Enabled}, {name: a, mountPath: /b, "
            "mountPropagation: None, recursiveReadOnly: Disabled}]",
-           {"spec.containers[0].volumeMounts[0].mountPropagation: \"Bidirectional\" is " + kNo},
+           {"spec.containers[0].volumeMounts[0].recursiveReadOnly: \"Enabled\" is " + kNo},
            {}},
           {"  os: {name: linux}", "", {}, {}},
           {"  os: {name: windows}", "", {"spec.os.name: \"windows\" is " + kNo}, {}},
-          {"  runtimeClassName: kata", "", {"spec.runtimeClassName: \"kata\" is " + kNo}, {}},
           {"  affinity: {nodeAffinity: {}}\n  tolerations: [{operator: Exists}]\n  nodeSelector: {a: b}\n  priority: 0",
            "",
            {},
            {"spec.nodeSelector", "spec.affinity", "spec.tolerations"}},
           {"  serviceAccountName: default\n  automountServiceAccountToken: false", "", {}, {}},
-          {"  serviceAccountName: robot\n  automountServiceAccountToken: true",
-           "",
-           {},
-           {"spec.serviceAccountName", "spec.automountServiceAccountToken"}},
+          {"  serviceAccountName: robot\n  automountServiceAccountToken: true", "", {}, {}},
       }) {
     const FieldReport report = check_pod_fields(pod_of(each.spec, each.container));
     std::vector<std::string> refused = texts(report.refused);
     EXPECT_THAT(refused, testing::UnorderedElementsAreArray(each.refused)) << each.spec << each.container;
     EXPECT_THAT(report.reported, testing::ElementsAreArray(each.reported)) << each.spec << each.container;
   }
+}
+
+// A Deployment's pod as a 1.37 API server hands it out.
+TEST(PodFields, ARealPodIsNotRefused) {
+  const auto pod = read_text<k8s::Pod>(R"(
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-6f7c5b4d8-x2x9z
+  generateName: web-6f7c5b4d8-
+  namespace: default
+  uid: 0a3c9f2e-2f38-4d0a-b6f7-5d6f6a1c3b55
+  resourceVersion: "512"
+  generation: 1
+  creationTimestamp: "2026-11-24T19:00:00Z"
+  labels: {app: web, pod-template-hash: 6f7c5b4d8}
+  ownerReferences:
+  - {apiVersion: apps/v1, kind: ReplicaSet, name: web-6f7c5b4d8, uid: 4f0c, controller: true, blockOwnerDeletion: true}
+  managedFields:
+  - {manager: kube-controller-manager, operation: Update, apiVersion: v1, time: "2026-11-24T19:00:00Z", fieldsType: FieldsV1}
+spec:
+  containers:
+  - name: web
+    image: registry.example/web:1
+    imagePullPolicy: IfNotPresent
+    ports: [{name: http, containerPort: 8080, protocol: TCP}]
+    resources:
+      limits: {cpu: 500m, memory: 64Mi, ephemeral-storage: 1Gi}
+      requests: {cpu: 50m, memory: 32Mi, ephemeral-storage: 1Gi}
+    terminationMessagePath: /dev/termination-log
+    terminationMessagePolicy: File
+    lifecycle: {preStop: {exec: {command: [sleep, "5"]}}}
+    startupProbe: {httpGet: {path: /, port: 8080, scheme: HTTP}, timeoutSeconds: 1, periodSeconds: 1, successThreshold: 1, failureThreshold: 30}
+    readinessProbe: {httpGet: {path: /, port: http, scheme: HTTP}, timeoutSeconds: 1, periodSeconds: 5, successThreshold: 1, failureThreshold: 3}
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}, runAsNonRoot: true, readOnlyRootFilesystem: true}
+    volumeMounts:
+    - {name: kube-api-access-8k2lp, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  restartPolicy: Always
+  terminationGracePeriodSeconds: 30
+  dnsPolicy: ClusterFirst
+  serviceAccountName: default
+  serviceAccount: default
+  nodeName: n1
+  securityContext: {runAsUser: 1000, fsGroup: 2000, seccompProfile: {type: RuntimeDefault}}
+  imagePullSecrets: [{name: pull}]
+  schedulerName: default-scheduler
+  tolerations:
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 300}
+  - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 300}
+  hostAliases: [{ip: 192.0.2.9, hostnames: [a]}]
+  priority: 0
+  readinessGates: [{conditionType: lb/attached}]
+  enableServiceLinks: true
+  preemptionPolicy: PreemptLowerPriority
+  volumes:
+  - name: kube-api-access-8k2lp
+    projected:
+      defaultMode: 420
+      sources:
+      - serviceAccountToken: {expirationSeconds: 3607, path: token}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}
+status: {phase: Pending, qosClass: Burstable}
+)");
+  EXPECT_THAT(texts(check_pod_fields(pod).refused), IsEmpty());
 }
 
 TEST(PodFields, UnknownWireFieldsRefuseThePodWhereverTheyAre) {

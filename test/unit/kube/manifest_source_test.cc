@@ -338,12 +338,12 @@ TEST_F(ManifestSourceTest, AChangedPodIsAnotherPodAndAChangedImageIsNot) {
 
 TEST_F(ManifestSourceTest, ControllersAndRefusedFieldsAreSaidClearly) {
   put("d.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {}\n");
-  put("p.yaml", pod_text("p") + "  hostPID: true\n");
+  put("p.yaml", pod_text("p") + "  hostUsers: false\n");
   start();
   const Json refused = status()["refused"];
   ASSERT_EQ(refused.size(), 2U) << refused;
   EXPECT_EQ(refused[0]["reason"], "Deployment needs a control plane: use --kubeconfig, or write Pods");
-  EXPECT_EQ(refused[1]["field"], "spec.hostPID");
+  EXPECT_EQ(refused[1]["field"], "spec.hostUsers");
   EXPECT_EQ(refused[1]["line"], 10);
   EXPECT_EQ(refused[1]["lastGoodInForce"], false);
   EXPECT_TRUE(pods().empty());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/pods/cri_config.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -19,6 +20,12 @@ NodeFacts facts() {
   node.pods_dir = "/state/pods";
   node.memory_bytes = 1000;
   return node;
+}
+
+api::Image image(const std::string& id) {
+  api::Image made;
+  made.set_id(id);
+  return made;
 }
 
 TEST(CriConfig, SandboxReadsAsKubelets) {
@@ -49,7 +56,7 @@ TEST(CriConfig, ContainerGoesThereAndBack) {
   mount.set_mountpath("/data");
   const Env env{{"A", "1"}};
   const std::vector<std::string> mounts{"/host/v/sub"};
-  const auto config = container_config({node, pod, container, 3, 2, "sha256:1", env, mounts});
+  const auto config = container_config({node, pod, container, 3, 2, image("sha256:1"), env, mounts});
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_EQ(config->args(0), "1-$(B)-$(A)");
   EXPECT_EQ(config->image().image(), "sha256:1");
@@ -81,7 +88,7 @@ TEST(CriConfig, EachMountNeedsItsPath) {
   pod.mutable_spec()->mutable_containers(0)->add_volumemounts()->set_name("v");
   const Env env;
   const std::vector<std::string> none;
-  const auto config = container_config({node, pod, pod.spec().containers(0), 0, 0, "", env, none});
+  const auto config = container_config({node, pod, pod.spec().containers(0), 0, 0, image(""), env, none});
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().message(), "container web: 0 paths for 1 volume mounts");
 }
@@ -108,52 +115,123 @@ TEST(CriConfig, Resources) {
   }
 }
 
-TEST(Env, Expands) {
-  const std::map<std::string, std::string> values{{"A", "1"}, {"E", ""}};
-  for (const auto& [text, want] : std::map<std::string, std::string>{{"$(A)", "1"},
-                                                                     {"x$(A)y$(E)z", "x1yz"},
-                                                                     {"$(B)", "$(B)"},
-                                                                     {"$$(A)", "$(A)"},
-                                                                     {"$$$(A)", "$1"},
-                                                                     {"$A $", "$A $"},
-                                                                     {"$(A", "$(A"}}) {
-    EXPECT_EQ(expand(text, values), want) << text;
-  }
+TEST(CriConfig, WhomAContainerRunsAsAndWhatItMay) {
+  auto pod = make_pod();
+  auto& shared = *pod.mutable_spec()->mutable_securitycontext();
+  auto& own = *pod.mutable_spec()->mutable_containers(0)->mutable_securitycontext();
+  const auto get = [&] { return container_security(pod, pod.spec().containers(0), image("i")); };
+  EXPECT_FALSE(get().has_run_as_user());
+  EXPECT_FALSE(get().no_new_privs());
+  EXPECT_EQ(get().seccomp().profile_type(), api::SecurityProfile::Unconfined);
+  EXPECT_GT(get().masked_paths_size(), 0);
+
+  shared.set_runasuser(1000);
+  shared.set_runasgroup(2000);
+  shared.set_fsgroup(3000);
+  shared.add_supplementalgroups(4000);
+  shared.mutable_seccompprofile()->set_type("RuntimeDefault");
+  EXPECT_EQ(get().run_as_user().value(), 1000);
+  EXPECT_EQ(get().run_as_group().value(), 2000);
+  EXPECT_EQ(get().supplemental_groups_size(), 2);
+  EXPECT_EQ(get().supplemental_groups(0), 3000);
+  EXPECT_EQ(get().supplemental_groups(1), 4000);
+  EXPECT_EQ(get().seccomp().profile_type(), api::SecurityProfile::RuntimeDefault);
+  const auto sandbox = sandbox_config(facts(), pod, 0).linux().security_context();
+  EXPECT_EQ(sandbox.run_as_user().value(), 1000);
+  EXPECT_FALSE(sandbox.privileged());
+
+  own.set_runasuser(0);
+  own.mutable_seccompprofile()->set_type("Unconfined");
+  own.set_readonlyrootfilesystem(true);
+  own.set_allowprivilegeescalation(false);
+  own.mutable_capabilities()->add_drop("ALL");
+  own.mutable_capabilities()->add_add("NET_BIND_SERVICE");
+  EXPECT_TRUE(get().has_run_as_user());
+  EXPECT_EQ(get().run_as_user().value(), 0);
+  EXPECT_EQ(get().seccomp().profile_type(), api::SecurityProfile::Unconfined);
+  EXPECT_TRUE(get().readonly_rootfs());
+  EXPECT_TRUE(get().no_new_privs());
+  EXPECT_EQ(get().capabilities().drop_capabilities(0), "ALL");
+  EXPECT_EQ(get().capabilities().add_capabilities(0), "NET_BIND_SERVICE");
+
+  own.clear_allowprivilegeescalation();
+  own.set_privileged(true);
+  own.mutable_seccompprofile()->set_type("RuntimeDefault");
+  EXPECT_TRUE(get().privileged());
+  EXPECT_EQ(get().masked_paths_size(), 0);
+  EXPECT_EQ(get().seccomp().profile_type(), api::SecurityProfile::Unconfined);
+  EXPECT_TRUE(sandbox_config(facts(), pod, 0).linux().security_context().privileged());
 }
 
-TEST(Env, FromEverywhere) {
+// Runtimes refuse a group without a user.
+TEST(CriConfig, AGroupAloneTakesTheImagesUser) {
   auto pod = make_pod();
-  (*pod.mutable_metadata()->mutable_labels())["app"] = "x";
-  auto& container = *pod.mutable_spec()->mutable_containers(0);
-  const auto config = std::make_shared<model::ConfigData>();
-  config->data = {{"k", "v"}, {"A", "from"}};
-  const FindConfig find = [&](const std::string& key) { return key == "ns/c" ? config : nullptr; };
-  const EnvInput input{pod, find, find, {IpAddress::parse("10.0.0.7").value()}, {}, "n1"};
-  auto& from = *container.add_envfrom();
-  from.set_prefix("P_");
-  from.mutable_configmapref()->mutable_localobjectreference()->set_name("c");
-  const auto add = [&](const std::string& name) -> k8s::EnvVar& {
-    container.add_env()->set_name(name);
-    return *container.mutable_env(container.env_size() - 1);
-  };
-  add("ONE").set_value("$(P_k)");
-  add("P_A").set_value("own");
-  add("IP").mutable_valuefrom()->mutable_fieldref()->set_fieldpath("status.podIP");
-  add("APP").mutable_valuefrom()->mutable_fieldref()->set_fieldpath("metadata.labels['app']");
-  auto& key = *add("KEY").mutable_valuefrom()->mutable_secretkeyref();
-  key.mutable_localobjectreference()->set_name("c");
-  key.set_key("k");
-  auto env = container_env(input, container);
-  ASSERT_TRUE(env) << env.error().message();
-  EXPECT_EQ(*env, (Env{{"P_A", "own"}, {"P_k", "v"}, {"ONE", "v"}, {"IP", "10.0.0.7"}, {"APP", "x"}, {"KEY", "v"}}));
+  pod.mutable_spec()->mutable_securitycontext()->set_runasgroup(5);
+  auto of = image("i");
+  EXPECT_EQ(container_security(pod, pod.spec().containers(0), of).run_as_user().value(), 0);
+  of.mutable_uid()->set_value(33);
+  EXPECT_EQ(container_security(pod, pod.spec().containers(0), of).run_as_user().value(), 33);
+  of.clear_uid();
+  of.set_username("nginx");
+  EXPECT_EQ(container_security(pod, pod.spec().containers(0), of).run_as_username(), "nginx");
+  EXPECT_FALSE(container_security(pod, pod.spec().containers(0), of).has_run_as_user());
+}
 
-  key.set_key("nope");
-  EXPECT_EQ(container_env(input, container).error().message(), "couldn't find key nope in secret ns/c");
-  key.set_optional(true);
-  EXPECT_EQ(container_env(input, container)->size(), 5U);
-  key.set_optional(false);
-  key.mutable_localobjectreference()->set_name("other");
-  EXPECT_EQ(container_env(input, container).error().message(), "secret \"other\" not found");
+TEST(CriConfig, NamespacesAndMounts) {
+  auto pod = make_pod();
+  pod.mutable_spec()->set_hostpid(true);
+  pod.mutable_spec()->set_hostipc(true);
+  auto& mount = *pod.mutable_spec()->mutable_containers(0)->add_volumemounts();
+  mount.set_mountpath("/host");
+  mount.set_mountpropagation("Bidirectional");
+  const NodeFacts node = facts();
+  const Env env;
+  const std::vector<std::string> paths{"/"};
+  const auto config = container_config({node, pod, pod.spec().containers(0), 0, 0, image("i"), env, paths});
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->linux().security_context().namespace_options().pid(), api::NODE);
+  EXPECT_EQ(config->linux().security_context().namespace_options().ipc(), api::NODE);
+  EXPECT_EQ(config->mounts(0).propagation(), api::PROPAGATION_BIDIRECTIONAL);
+  pod.mutable_spec()->set_hostpid(false);
+  pod.mutable_spec()->set_shareprocessnamespace(true);
+  EXPECT_EQ(sandbox_config(node, pod, 0).linux().security_context().namespace_options().pid(), api::POD);
+}
+
+TEST(CriConfig, ThePodsOwnDns) {
+  NodeFacts node = facts();
+  node.nameservers = {"10.0.0.2"};
+  node.searches = {"a.b"};
+  node.dns_options = {"ndots:5", "trust-ad"};
+  auto pod = make_pod();
+  auto& dns = *pod.mutable_spec()->mutable_dnsconfig();
+  dns.add_nameservers("10.0.0.2");
+  dns.add_nameservers("10.0.0.3");
+  dns.add_searches("c");
+  dns.add_options()->set_name("ndots");
+  dns.mutable_options(0)->set_value("2");
+  dns.add_options()->set_name("edns0");
+  auto got = sandbox_config(node, pod, 0).dns_config();
+  EXPECT_THAT(got.servers(), testing::ElementsAre("10.0.0.2", "10.0.0.3"));
+  EXPECT_THAT(got.searches(), testing::ElementsAre("a.b", "c"));
+  EXPECT_THAT(got.options(), testing::ElementsAre("trust-ad", "ndots:2", "edns0"));
+  pod.mutable_spec()->set_dnspolicy("None");
+  got = sandbox_config(node, pod, 0).dns_config();
+  EXPECT_THAT(got.searches(), testing::ElementsAre("c"));
+}
+
+TEST(CriConfig, HostsFile) {
+  NodeFacts node = facts();
+  node.hosts = "127.0.0.1 n1\n";
+  auto pod = make_pod();
+  const std::vector<IpAddress> ips{IpAddress::parse("10.0.0.7").value()};
+  EXPECT_TRUE(hosts_file(node, pod, ips).ends_with("\n10.0.0.7\tp\n"));
+  auto& alias = *pod.mutable_spec()->add_hostaliases();
+  alias.set_ip("192.0.2.9");
+  alias.add_hostnames("a");
+  alias.add_hostnames("b.c");
+  EXPECT_TRUE(hosts_file(node, pod, ips).ends_with("\tp\n\n# Entries added by HostAliases.\n192.0.2.9\ta\tb.c\n"));
+  pod.mutable_spec()->set_hostnetwork(true);
+  EXPECT_TRUE(hosts_file(node, pod, ips).contains("127.0.0.1 n1\n\n# Entries"));
 }
 
 TEST(CriConfig, ResolvConf) {

@@ -30,6 +30,26 @@ class AgentLife {
     auto [applied, applied_in] = make_channel<model::Applied>();
     auto [status_out, status_in] = make_channel<model::PodStatusUpdate>();
     auto [caller, responder] = make_request<Inspect, Json>();
+    auto [wants_out, wants_in] = make_channel<model::ConfigWant>();
+    auto [events_out, events_in] = make_channel<model::EventNote>();
+    auto [statics_out, statics_in] = make_channel<model::StaticPod>();
+    auto [token_caller, token_responder] = make_request<model::TokenAsk, model::ServiceAccountToken>();
+    wants_ = std::move(wants_in);
+    events_ = std::move(events_in);
+    statics_ = std::move(statics_in);
+    tokens_ = std::move(token_responder);
+    wants_.attach(loop, [this](const auto& news) {
+      for (const auto& want : news) wanted[want.object] = want.wanted;
+    });
+    events_.attach(loop, [this](const auto& news) { events.insert(events.end(), news.begin(), news.end()); });
+    statics_.attach(loop, [this](const auto& news) {
+      for (const auto& pod : news) statics[pod.id.uid] = pod.object != nullptr;
+    });
+    tokens_.attach(loop, [this, &clock](const model::TokenAsk& ask, auto reply) {
+      reply(model::ServiceAccountToken{
+          fmt::format("token-{}", ++tokens_given),
+          clock.wall() + (token_life ? *token_life : std::chrono::seconds(ask.expiration_s))});
+    });
     applied_ = applied;
     statuses_ = std::move(status_in);
     inspect = caller;
@@ -45,10 +65,16 @@ class AgentLife {
                                               .pods = pods.reader(),
                                               .config_maps = config_maps.reader(),
                                               .secrets = secrets_.reader(),
+                                              .services = services_.reader(),
                                               .runtime = runtime,
                                               .local_pods = local_pods.writer("local"),
                                               .applied = std::move(applied_in),
                                               .statuses = status_out,
+                                              .config_wants = wants_out,
+                                              .events = events_out,
+                                              .static_pods = statics_out,
+                                              .tokens = token_caller,
+                                              .api_source = "api",
                                               .requests = std::move(responder),
                                               .registry = registry_});
     pods_->start();
@@ -58,8 +84,18 @@ class AgentLife {
   std::vector<std::shared_ptr<const model::LocalPod>> rows;  // as they came; nullptr: erased
   Revision revision = 0;                                     // of the table, as a consumer was told last
   std::map<std::string, model::PodStatusUpdate> statuses;    // by uid, the last one
+  std::map<std::string, bool> wanted;                        // by "namespace/name"
+  std::vector<model::EventNote> events;                      // as they came
+  std::map<std::string, bool> statics;                       // by uid: whether it is there; "": all have been told
+  int tokens_given = 0;
+  std::optional<Duration> token_life;  // nullopt: as asked
   Caller<Inspect, Json> inspect;
 
+  bool happened(const std::string& reason, const std::string& message = {}) const {
+    return std::ranges::any_of(events, [&](const model::EventNote& event) {
+      return event.reason == reason && (message.empty() || event.message == message);
+    });
+  }
   bool complete() const { return local_pods.missing().empty(); }
   void apply(Revision up_to) { applied_.send({.consumer = "services", .revision = up_to, .failed = {}}); }
   double drain_timeouts() const {
@@ -71,10 +107,15 @@ class AgentLife {
 
  private:
   state::Table<model::ConfigData> secrets_{std::vector<std::string>()};
+  state::Table<model::Service> services_{std::vector<std::string>()};
   metrics::Registry registry_;
   state::TableReader<model::LocalPod> reader_;
   Sender<model::Applied> applied_;
   Receiver<model::PodStatusUpdate> statuses_;
+  Receiver<model::ConfigWant> wants_;
+  Receiver<model::EventNote> events_;
+  Receiver<model::StaticPod> statics_;
+  Responder<model::TokenAsk, model::ServiceAccountToken> tokens_;
   std::unique_ptr<Pods> pods_;
 };
 
@@ -112,11 +153,12 @@ class PodsDomainTest : public ::testing::Test {
     agent.emplace(loop, clock, runtime, config, pods, config_maps);
   }
 
-  void desire(const k8s::Pod& pod, std::optional<std::int64_t> deletion_grace_s = {}) {
+  void desire(const k8s::Pod& pod, std::optional<std::int64_t> deletion_grace_s = {},
+              const std::string& source = "test") {
     const auto& meta = pod.metadata();
     pods.writer("test").upsert(meta.uid(), {.id = {meta.namespace_(), meta.name(), meta.uid()},
                                             .object = std::make_shared<const k8s::Pod>(pod),
-                                            .source = "test",
+                                            .source = source,
                                             .deletion_grace_s = deletion_grace_s});
   }
   void undesire(const std::string& uid = "u1") { pods.writer("test").erase(uid); }
@@ -132,10 +174,12 @@ class PodsDomainTest : public ::testing::Test {
     }
     return true;
   }
-  // Runs the loop while the domain lists all pods a few times over: what it does without being told is done then.
+  // Runs the loop while the domain lists all pods, or asks for the runtime's name, a few times over: what it does
+  // without being told is done then.
   void settle() {
-    const std::size_t lists = runtime.count("ListPodSandbox") + 5;
-    EXPECT_TRUE(until([&] { return runtime.count("ListPodSandbox") >= lists; }));
+    const auto asked = [this] { return runtime.count("ListPodSandbox") + runtime.count("Version"); };
+    const std::size_t enough = asked() + 5;
+    EXPECT_TRUE(until([&] { return asked() >= enough; }));
   }
 
   model::LocalPod row(const std::string& uid = "u1") const {

@@ -37,6 +37,9 @@ class FakeRuntime final : public cri::Runtime {
   bool away = false;                                        // every call fails
   bool tells_events = false;
   bool has_image = true;
+  api::Image image = {};  // what is told of any image, but for its id
+  std::string password;   // that a pull needs; empty: none
+  std::vector<api::PullImageRequest> pulls;
   int exec_code = 0;
 
   std::size_t count(const std::string& name) const { return static_cast<std::size_t>(std::ranges::count(calls, name)); }
@@ -120,6 +123,10 @@ class FakeRuntime final : public cri::Runtime {
     return {};
   }
 
+  Result<> answer(const api::VersionRequest&, api::VersionResponse& response) {
+    response.set_runtime_name("fake");
+    return {};
+  }
   Result<> answer(const api::RunPodSandboxRequest& request, api::RunPodSandboxResponse& response) {
     const std::string id = "s" + std::to_string(++made_);
     auto& status = sandboxes[id];
@@ -223,10 +230,14 @@ class FakeRuntime final : public cri::Runtime {
 
   Result<> answer(const api::ListImagesRequest&, api::ListImagesResponse&) { return {}; }
   Result<> answer(const api::ImageStatusRequest&, api::ImageStatusResponse& response) {
-    if (has_image) response.mutable_image()->set_id("sha256:1");
+    if (!has_image) return {};
+    *response.mutable_image() = image;
+    response.mutable_image()->set_id("sha256:1");
     return {};
   }
-  Result<> answer(const api::PullImageRequest&, api::PullImageResponse& response) {
+  Result<> answer(const api::PullImageRequest& request, api::PullImageResponse& response) {
+    pulls.push_back(request);
+    if (!password.empty() && request.auth().password() != password) return fail(Code::kDenied, "401 Unauthorized");
     response.set_image_ref("sha256:2");
     return {};
   }

@@ -180,7 +180,7 @@ TEST(PodPlan, CrashBackoff) {
 
 TEST(PodPlan, KillsForAReason) {
   PodHistory sick{.volumes_ready = true};
-  sick.unhealthy.insert("web0");
+  sick.unhealthy["web0"] = "failed liveness probe";
   auto changed = make_pod();
   changed.mutable_spec()->mutable_containers(0)->set_image("other");
   check({

@@ -116,16 +116,16 @@ TEST_F(PodsAdoptionTest, ReadinessDoesNotOutliveTheContainer) {
   ASSERT_TRUE(until([&] { return runtime.runs("web") && runtime.count("ExecSync") > probes; }));
   settle();
   EXPECT_FALSE(ready());
-  EXPECT_EQ(remembered(), R"({"ready":[],"version":1})");
+  EXPECT_EQ(remembered(), R"({"ready":[],"started":[],"version":1})");
 }
 
 TEST_F(PodsAdoptionTest, WhatSomebodyRemovedIsForgottenAndMadeAnew) {
   run_pod(make_probed_pod());
-  EXPECT_EQ(remembered(), R"({"ready":["c2"],"version":1})");
+  EXPECT_EQ(remembered(), R"({"ready":["c2"],"started":[],"version":1})");
   runtime.containers.clear();
   runtime.sandboxes.clear();
   ASSERT_TRUE(until([&] { return ready() && runtime.count("RunPodSandbox") == 2; }));
-  EXPECT_EQ(remembered(), R"({"ready":["c4"],"version":1})");
+  EXPECT_EQ(remembered(), R"({"ready":["c4"],"started":[],"version":1})");
 }
 
 }  // namespace

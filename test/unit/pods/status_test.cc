@@ -16,9 +16,10 @@ struct Fixture {
   PodRuntimeView view;
   PodHistory history;
   std::map<std::string, bool> ready;
+  std::map<std::string, bool> started;
   std::vector<IpAddress> node_ips{IpAddress::parse("192.0.2.1").value()};
   k8s::PodStatus status(std::int64_t now = 100, const k8s::PodStatus* last = nullptr) const {
-    return compute_status({pod, view, history, ready, node_ips, last, at(now)});
+    return compute_status({pod, view, history, ready, started, node_ips, last, "containerd", at(now)});
   }
 };
 
@@ -156,6 +157,104 @@ TEST(PodStatus, QosClass) {
   EXPECT_EQ(qos_class(pod.spec()), "Guaranteed");
   *pod.mutable_spec()->add_containers() = make_container("b");
   EXPECT_EQ(qos_class(pod.spec()), "Burstable");
+}
+
+TEST(PodStatus, ReadinessGatesAreReadOffTheObject) {
+  Fixture f;
+  f.pod.mutable_spec()->add_readinessgates()->set_conditiontype("lb/attached");
+  f.view = {{sandbox()}, {container("web", kRunning)}};
+  auto status = f.status();
+  EXPECT_TRUE(condition(status, "ContainersReady"));
+  EXPECT_FALSE(condition(status, "Ready"));
+  EXPECT_EQ(get(status, "Ready").reason(), "ReadinessGatesNotReady");
+  EXPECT_EQ(get(status, "Ready").message(),
+            "corresponding condition of pod readiness gate \"lb/attached\" does not exist.");
+
+  auto& gate = *f.pod.mutable_status()->add_conditions();
+  gate.set_type("lb/attached");
+  gate.set_status("False");
+  status = f.status();
+  EXPECT_EQ(get(status, "Ready").message(),
+            "the status of pod readiness gate \"lb/attached\" is not \"True\", but False");
+
+  f.pod.mutable_status()->mutable_conditions(0)->set_status("True");
+  status = f.status();
+  EXPECT_TRUE(condition(status, "Ready"));
+  EXPECT_THROW(get(status, "lb/attached"), std::runtime_error);  // its owner's to tell
+
+  f.view.containers[0] = container("web", kExited);
+  EXPECT_FALSE(condition(f.status(), "Ready"));
+}
+
+TEST(PodStatus, AStartupProbeComesFirst) {
+  Fixture f;
+  f.pod.mutable_spec()->mutable_containers(0)->mutable_startupprobe();
+  f.view = {{sandbox()}, {container("web", kRunning)}};
+  EXPECT_FALSE(f.status().containerstatuses(0).started());
+  EXPECT_FALSE(condition(f.status(), "Ready"));
+  f.started["web0"] = true;
+  EXPECT_TRUE(f.status().containerstatuses(0).started());
+  EXPECT_TRUE(condition(f.status(), "Ready"));
+}
+
+TEST(PodStatus, TheGenerationThatWasSeenIsTold) {
+  Fixture f;
+  EXPECT_FALSE(f.status().has_observedgeneration());  // of a static pod
+  f.pod.mutable_metadata()->set_generation(3);
+  EXPECT_EQ(f.status().observedgeneration(), 3);
+  EXPECT_EQ(get(f.status(), "Ready").observedgeneration(), 3);
+}
+
+TEST(PodStatus, IdsHaveTheRuntimesScheme) {
+  Fixture f;
+  f.view = {{sandbox()}, {container("web", kRunning)}};
+  EXPECT_EQ(f.status().containerstatuses(0).containerid(), "containerd://web0");
+}
+
+// What the API server is told before the object goes: every container's end, and a terminal phase.
+TEST(PodStatus, AtItsEndAPodTellsHowEachContainerEnded) {
+  struct Row {
+    const char* what;
+    std::vector<ContainerView> containers;
+    const char* phase;
+    int exit_code;
+    const char* reason;
+  };
+  for (const Row& row : {Row{"still runs", {container("web", kRunning)}, "Running", 0, ""},
+                         {"ended well", {container("web", kExited)}, "Succeeded", 0, "Completed"},
+                         {"was killed", {container("web", kExited, 0, 143)}, "Failed", 143, "Error"},
+                         {"never began", {}, "Failed", 137, "ContainerStatusUnknown"}}) {
+    Fixture f;
+    f.history.ending_grace_s = 7;
+    f.view = {{sandbox()}, row.containers};
+    const auto status = f.status();
+    EXPECT_EQ(status.phase(), row.phase) << row.what;
+    EXPECT_EQ(condition(status, "Ready"), status.phase() == "Running") << row.what;
+    EXPECT_EQ(status.containerstatuses(0).state().terminated().exitcode(), row.exit_code) << row.what;
+    EXPECT_EQ(status.containerstatuses(0).state().terminated().reason(), row.reason) << row.what;
+  }
+}
+
+// An agent that restarts while it removes a pod finds nothing in the runtime: the API server's word stands.
+TEST(PodStatus, WhatTheRuntimeHasLostIsToldFromTheLastStatus) {
+  Fixture f;
+  f.view = {{sandbox()}, {container("web", kExited, 2, 3)}};
+  f.history.ending_grace_s = 7;
+  auto last = f.status();
+  f.view = {};
+  auto status = f.status(200, &last);
+  EXPECT_EQ(status.containerstatuses(0).state().terminated().exitcode(), 3);
+  EXPECT_EQ(status.containerstatuses(0).restartcount(), 2);
+  EXPECT_EQ(status.containerstatuses(0).containerid(), "containerd://web2");
+  EXPECT_EQ(status.phase(), "Failed");
+  EXPECT_EQ(status.starttime().seconds(), last.starttime().seconds());
+
+  auto& state = *last.mutable_containerstatuses(0)->mutable_state();
+  state.mutable_running();
+  state.clear_terminated();
+  status = f.status(200, &last);
+  EXPECT_EQ(status.containerstatuses(0).state().terminated().exitcode(), 137);
+  EXPECT_EQ(status.containerstatuses(0).state().terminated().reason(), "ContainerStatusUnknown");
 }
 
 }  // namespace

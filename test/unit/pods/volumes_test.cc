@@ -48,21 +48,27 @@ class VolumesTest : public testing::Test {
     return std::move(*answer);
   }
   Result<Volumes::HostPaths> setup() {
-    return wait<Volumes::HostPaths>([&](auto done) { volumes_.setup("u1", pod_, lookup(), std::move(done)); });
+    return wait<Volumes::HostPaths>([&](auto done) { volumes_.setup("u1", pod_, sources(), std::move(done)); });
   }
   Result<bool> refresh() {
-    return wait<bool>([&](auto done) { volumes_.refresh("u1", pod_, lookup(), std::move(done)); });
+    return wait<bool>([&](auto done) { volumes_.refresh("u1", pod_, sources(), std::move(done)); });
   }
   Result<> teardown() {
     return wait<void>([&](auto done) { volumes_.teardown("u1", std::move(done)); });
   }
-  ConfigLookup lookup() {
-    return [this](ConfigKind kind, const std::string& key) -> std::shared_ptr<const model::ConfigData> {
-      const auto& from = kind == ConfigKind::kSecret ? secrets_ : config_maps_;
-      const auto found = from.find(key);
-      if (found == from.end()) return nullptr;
-      return std::make_shared<model::ConfigData>(model::ConfigData{{}, found->second});
-    };
+  VolumeSources sources() {
+    return {
+        .config = [this](ConfigKind kind, const std::string& key) -> Result<std::shared_ptr<const model::ConfigData>> {
+          const auto& from = kind == ConfigKind::kSecret ? secrets_ : config_maps_;
+          const auto found = from.find(key);
+          if (found == from.end()) return nullptr;
+          return std::make_shared<model::ConfigData>(model::ConfigData{{}, found->second});
+        },
+        .token = [this](const k8s::Pod&, const auto& projection) -> Result<std::string> {
+          if (token_.empty()) return fail(Code::kUnavailable, "there is none");
+          return token_ + projection.audience();
+        },
+        .allocatable = {.cpu_milli = 2000, .memory_bytes = 1 << 30, .ephemeral_bytes = 0}};
   }
   k8s::VolumeSource& volume(const std::string& name) {
     auto* added = pod_.mutable_spec()->add_volumes();
@@ -84,6 +90,7 @@ class VolumesTest : public testing::Test {
   k8s::Pod pod_;
   std::map<std::string, std::map<std::string, std::string>> config_maps_;
   std::map<std::string, std::map<std::string, std::string>> secrets_;
+  std::string token_;
   Loop loop_;
   WorkerPool pool_{2};
   Volumes volumes_{loop_, pool_, pods_};
@@ -107,6 +114,97 @@ TEST_F(VolumesTest, EmptyDirsOnDiskAndInMemory) {
   std::ofstream(paths->at("cache") + "/kept") << "x";
   ASSERT_TRUE(setup());
   EXPECT_TRUE(fs::exists(paths->at("cache") + "/kept"));
+}
+
+// The volume that admission gives to every pod.
+TEST_F(VolumesTest, ProjectedTokenConfigMapAndDownwardApi) {
+  config_maps_["default/kube-root-ca.crt"] = {{"ca.crt", "PEM"}};
+  auto& projected = *volume("kube-api-access-x").mutable_projected();
+  projected.set_defaultmode(0644);
+  auto& token = *projected.add_sources()->mutable_serviceaccounttoken();
+  token.set_expirationseconds(3607);
+  token.set_path("token");
+  auto& map = *projected.add_sources()->mutable_configmap();
+  map.mutable_localobjectreference()->set_name("kube-root-ca.crt");
+  auto* item = map.add_items();
+  item->set_key("ca.crt");
+  item->set_path("ca.crt");
+  auto* field = projected.add_sources()->mutable_downwardapi()->add_items();
+  field->set_path("namespace");
+  field->mutable_fieldref()->set_fieldpath("metadata.namespace");
+  projected.add_sources()->mutable_secret()->mutable_localobjectreference()->set_name("absent");
+  projected.mutable_sources(3)->mutable_secret()->set_optional(true);
+
+  auto paths = setup();
+  ASSERT_FALSE(paths);
+  EXPECT_EQ(paths.error().message(), "volume 'kube-api-access-x': there is none");
+  token_ = "T1";
+  paths = setup();
+  ASSERT_TRUE(paths) << paths.error().message();
+  const std::string folder = paths->at("kube-api-access-x");
+  EXPECT_EQ(folder, pods_ + "/u1/volumes/kubernetes.io~projected/kube-api-access-x");
+  EXPECT_TRUE(on_tmpfs(folder));
+  EXPECT_EQ(read_file(folder + "/token").value(), "T1");
+  EXPECT_EQ(mode(folder + "/token"), 0644U);
+  EXPECT_EQ(read_file(folder + "/ca.crt").value(), "PEM");
+  EXPECT_EQ(read_file(folder + "/namespace").value(), "default");
+
+  // Another token is another set of files, at once.
+  token_ = "T2";
+  const auto before = fs::read_symlink(folder + "/..data");
+  EXPECT_EQ(refresh().value(), true);
+  EXPECT_NE(fs::read_symlink(folder + "/..data"), before);
+  EXPECT_EQ(read_file(folder + "/token").value(), "T2");
+  EXPECT_EQ(refresh().value(), false);
+}
+
+TEST_F(VolumesTest, ATokenIsForWhoeverRuns) {
+  auto& projected = *volume("t").mutable_projected();
+  projected.add_sources()->mutable_serviceaccounttoken()->set_path("token");
+  token_ = "T";
+  pod_.mutable_spec()->add_containers()->mutable_securitycontext()->set_runasuser(1234);
+  auto paths = setup();
+  ASSERT_TRUE(paths) << paths.error().message();
+  struct stat info{};
+  ASSERT_EQ(stat((paths->at("t") + "/token").c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, 1234U);
+  EXPECT_EQ(info.st_mode & 07777U, 0600U);
+  EXPECT_EQ(refresh().value(), false);
+
+  pod_.mutable_spec()->mutable_securitycontext()->set_fsgroup(4242);
+  EXPECT_EQ(refresh().value(), true);
+  ASSERT_EQ(stat((paths->at("t") + "/token").c_str(), &info), 0);
+  EXPECT_EQ(info.st_gid, 4242U);
+  EXPECT_EQ(info.st_mode & 07777U, 0640U);
+}
+
+TEST_F(VolumesTest, DownwardApiFilesFollowThePod) {
+  (*pod_.mutable_metadata()->mutable_labels())["app"] = "web";
+  (*pod_.mutable_metadata()->mutable_labels())["a"] = "say \"x\"";
+  auto* container = pod_.mutable_spec()->add_containers();
+  container->set_name("c");
+  auto& files = *volume("info").mutable_downwardapi();
+  files.set_defaultmode(0444);
+  auto* labels = files.add_items();
+  labels->set_path("labels");
+  labels->mutable_fieldref()->set_fieldpath("metadata.labels");
+  auto* limit = files.add_items();
+  limit->set_path("cpu");
+  limit->set_mode(0400);
+  limit->mutable_resourcefieldref()->set_containername("c");
+  limit->mutable_resourcefieldref()->set_resource("limits.cpu");
+  limit->mutable_resourcefieldref()->mutable_divisor()->set_string("1m");
+  const auto paths = setup();
+  ASSERT_TRUE(paths) << paths.error().message();
+  EXPECT_EQ(paths->at("info"), pods_ + "/u1/volumes/kubernetes.io~downward-api/info");
+  EXPECT_EQ(read_file(paths->at("info") + "/labels").value(), "a=\"say \\\"x\\\"\"\napp=\"web\"");
+  EXPECT_EQ(read_file(paths->at("info") + "/cpu").value(), "2000");
+  EXPECT_EQ(mode(paths->at("info") + "/cpu"), 0400U);
+  EXPECT_EQ(mode(paths->at("info") + "/labels"), 0444U);
+  (*pod_.mutable_metadata()->mutable_labels())["app"] = "api";
+  pod_.mutable_metadata()->mutable_labels()->erase("a");
+  EXPECT_EQ(refresh().value(), true);
+  EXPECT_EQ(read_file(paths->at("info") + "/labels").value(), "app=\"api\"");
 }
 
 TEST_F(VolumesTest, ConfigMapsAndSecretsWithItemsModesAndGroup) {
@@ -147,7 +245,7 @@ TEST_F(VolumesTest, WhatIsAbsentFailsUnlessOptional) {
   auto paths = setup();
   ASSERT_FALSE(paths);
   EXPECT_EQ(paths.error().code, Code::kNotFound);
-  EXPECT_EQ(paths.error().message(), "volume 'settings': configMap default/settings does not exist");
+  EXPECT_EQ(paths.error().message(), "volume 'settings': configmap \"settings\" not found");
   map.set_optional(true);
   EXPECT_TRUE(setup());
   map.set_optional(false);
@@ -155,7 +253,7 @@ TEST_F(VolumesTest, WhatIsAbsentFailsUnlessOptional) {
   auto* item = map.add_items();
   item->set_key("k");
   item->set_path("p");
-  EXPECT_EQ(setup().error().message(), "volume 'settings': configMap default/settings has no key 'k'");
+  EXPECT_EQ(setup().error().message(), "volume 'settings': configmap \"settings\" has no key 'k'");
   item->set_path("../p");
   EXPECT_EQ(setup().error().message(), "volume 'settings': path '../p' holds '..'");
 }
@@ -211,7 +309,7 @@ TEST_F(VolumesTest, UnsupportedKindsAndNamesAreRefused) {
   EXPECT_EQ(setup().error().code, Code::kInvalid);
   pod_.mutable_spec()->clear_volumes();
   const auto bad =
-      wait<Volumes::HostPaths>([&](auto done) { volumes_.setup("../u", pod_, lookup(), std::move(done)); });
+      wait<Volumes::HostPaths>([&](auto done) { volumes_.setup("../u", pod_, sources(), std::move(done)); });
   EXPECT_EQ(bad.error().code, Code::kInvalid);
 }
 
@@ -270,7 +368,7 @@ TEST_F(VolumesTest, APodsTasksRunInTheirOrder) {
   volume("scratch").mutable_emptydir();
   std::vector<std::string> order;
   for (int i = 0; i < 5; ++i) {
-    volumes_.setup("u1", pod_, lookup(), [&](const auto& result) { order.emplace_back(result ? "setup" : "failed"); });
+    volumes_.setup("u1", pod_, sources(), [&](const auto& result) { order.emplace_back(result ? "setup" : "failed"); });
     volumes_.teardown("u1", [&](const auto& result) { order.emplace_back(result ? "teardown" : "failed"); });
   }
   while (order.size() < 10) loop_.poll();

@@ -19,6 +19,7 @@ class FakeVolumes final : public VolumeSetup {
                    std::function<void(Result<std::vector<std::string>>)> done) override {
     done(std::vector<std::string>{});
   }
+  void refresh(const k8s::Pod&) override {}
   void tear_down(const std::string&, std::function<void(Result<>)> done) override { done(outcome); }
 };
 
@@ -49,6 +50,14 @@ class WorkerTest : public ::testing::Test {
   FakeFiles files;
   Cgroups cgroups{{}};
   NodeFacts node{.pods_dir = "/state"};
+  ConfigLookup config = [this](ConfigKind, const std::string& key) -> Result<std::shared_ptr<const model::ConfigData>> {
+    const auto at = secrets.find(key);
+    return at == secrets.end() ? nullptr : at->second;
+  };
+  std::map<std::string, std::shared_ptr<const model::ConfigData>> secrets;
+  std::pair<Sender<model::EventNote>, Receiver<model::EventNote>> notes = make_channel<model::EventNote>();
+  Events events{clock, notes.first};
+  Images images{loop, clock, runtime, config, events};
   WorkerContext context{.loop = loop,
                         .clock = clock,
                         .runtime = runtime,
@@ -56,18 +65,27 @@ class WorkerTest : public ::testing::Test {
                         .files = files,
                         .cgroups = cgroups,
                         .node = node,
+                        .images = images,
+                        .events = events,
                         .node_name = "n1",
                         .node_ips = {},
-                        .config_map = [](const std::string&) { return nullptr; },
-                        .secret = [](const std::string&) { return nullptr; }};
+                        .allocatable = {},
+                        .config = config,
+                        .services = [](const k8s::Pod&) { return Env(); }};
   int changed = 0;
   Worker worker{context, std::make_shared<k8s::Pod>(make_pod()), [this] { ++changed; }};
   PodRuntimeView view{{sandbox()}, {}};
 
   WorkerTest() { runtime.sandboxes["s0"].set_state(api::SANDBOX_READY); }
+  // Of the events since the last call, in order.
+  std::string reasons() {
+    std::string text;
+    for (const auto& note : notes.second.take()) text += (text.empty() ? "" : " ") + note.reason;
+    return text;
+  }
   void act(std::vector<Action> actions) {
     worker.begin({.actions = std::move(actions), .wake = {}, .gone = false}, view);
-    for (int i = 0; i < 10; ++i) loop.poll();
+    for (int i = 0; i < 20; ++i) loop.poll();
   }
 };
 
@@ -107,6 +125,51 @@ TEST_F(WorkerTest, FailedPullsBackOff) {
   runtime.errors.clear();
   act({{.what = Do::kCreateContainer, .name = "web"}});
   EXPECT_TRUE(worker.history().failures.empty());
+}
+
+TEST_F(WorkerTest, PullsWithTheLoginThatServes) {
+  runtime.has_image = false;
+  runtime.password = "right";
+  auto pod = make_pod();
+  pod.mutable_spec()->mutable_containers(0)->set_image("registry.example/team/a:1");
+  for (const char* name : {"none", "pull"}) pod.mutable_spec()->add_imagepullsecrets()->set_name(name);
+  worker.set_pod(std::make_shared<k8s::Pod>(pod));
+  auto secret = std::make_shared<model::ConfigData>();
+  secret->data[".dockerconfigjson"] = R"({"auths": {"registry.example/team": {"username": "a", "password": "wrong"},
+    "registry.example": {"username": "b", "password": "right"}, "other.example": {"username": "c"}}})";
+  secrets["ns/pull"] = secret;
+  act({{.what = Do::kCreateContainer, .name = "web"}});
+  ASSERT_EQ(runtime.pulls.size(), 2U);
+  EXPECT_EQ(runtime.pulls[0].auth().username(), "a");
+  EXPECT_EQ(runtime.pulls[1].auth().username(), "b");
+  EXPECT_NE(runtime.find("web"), nullptr);
+  EXPECT_EQ(reasons(), "FailedToRetrieveImagePullSecret Pulling Pulled Created Started");
+}
+
+TEST_F(WorkerTest, RootIsRefusedWhereItShallNotBe) {
+  auto pod = make_pod();
+  auto& security = *pod.mutable_spec()->mutable_containers(0)->mutable_securitycontext();
+  security.set_runasnonroot(true);
+  const auto outcome = [&] {
+    worker.set_pod(std::make_shared<k8s::Pod>(pod));
+    worker.history().failures.clear();
+    act({{.what = Do::kCreateContainer, .name = "web"}});
+    const auto at = worker.history().failures.find("web");
+    return at == worker.history().failures.end() ? "" : at->second.message;
+  };
+  EXPECT_EQ(outcome(), "container has runAsNonRoot and image will run as root");
+  runtime.image.set_username("nginx");
+  EXPECT_EQ(outcome(),
+            "container has runAsNonRoot and image has non-numeric user (nginx), cannot verify user is non-root");
+  security.set_runasuser(0);
+  EXPECT_EQ(outcome(), "container's runAsUser breaks non-root policy");
+  EXPECT_EQ(runtime.find("web"), nullptr);
+  security.set_runasuser(7);
+  EXPECT_EQ(outcome(), "");
+  security.clear_runasuser();
+  runtime.image.clear_username();
+  runtime.image.mutable_uid()->set_value(33);
+  EXPECT_EQ(outcome(), "");
 }
 
 TEST_F(WorkerTest, KillsTogetherAndThenStops) {
