@@ -8,6 +8,7 @@
 //   network    CNI requests, endpoints
 //   pods       pod workers, probes, CRI events
 //   sockets    ends sockets of backends that are gone
+//   flows      tracked connections and drops, for those who ask
 //
 //   edge ──▶ services, slices, pods, config maps, secrets, node (tables)
 //   node ──▶ network (pod ranges)      pods ──▶ network (dataplane mode: an ADD waits for its Pod object)
@@ -15,8 +16,8 @@
 //   services ──▶ Applied ──▶ pods      pods ──▶ PodStatusUpdate ──▶ edge
 //   network ──▶ namespaces (table) ──▶ sockets ◀── BackendsGone ◀── load balancer (services)
 //
-// Stop: intake first (servers), then the edge, then pods, services, network, sockets; threads are joined in that order,
-// and only then is anything destroyed. Pins, devices and pods stay as they are.
+// Stop: intake first (servers), then the edge, then pods, services, network, sockets, flows; threads are joined in that
+// order, and only then is anything destroyed. Pins, devices and pods stay as they are.
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -36,9 +37,12 @@
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/bpf_socket_clients.h"
+#include "agent/datapath/conntrack.h"
 #include "agent/datapath/dead_sockets.h"
+#include "agent/datapath/drop_events.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
+#include "agent/flows/flows.h"
 #include "agent/kube/api/api_source.h"
 #include "agent/kube/manifests/manifest_source.h"
 #include "agent/model/rows.h"
@@ -99,6 +103,7 @@ class Agent {
     FL_TRY(build_source());
     FL_TRY(build_services());
     FL_TRY(build_network());
+    FL_TRY(build_flows());
     if (runs_pods()) FL_TRY(build_pods());
     FL_TRY(build_front());
     return {};
@@ -227,6 +232,24 @@ class Agent {
     return network_->start();
   }
 
+  Result<> build_flows() {
+    FL_LET(conntrack_, datapath::Conntrack::open(*pod_programs_));
+    FL_TRY(conntrack_->configure(config_.conntrack));
+    FL_LET(drops_, datapath::DropEvents::open(*pod_programs_));
+    auto [caller, responder] = make_request<Inspect, Json>();
+    flows_ = std::make_unique<flows::Flows>(flows_thread_.loop(), clock_,
+                                            flows::Flows::Deps{.conntrack = *conntrack_,
+                                                               .drops = *drops_,
+                                                               .namespaces = namespaces_table_.reader(),
+                                                               .services = routes_.at("service.").module,
+                                                               .inspect = std::move(responder),
+                                                               .registry = *registry_});
+    components_["conntrack"] = {"conntrack.sync", caller};
+    routes_["conntrack."] = {caller};
+    routes_["monitor."] = {caller};
+    return {};
+  }
+
   Result<> build_pods() {
     auto [caller, responder] = make_request<Inspect, Json>();
     FL_LET(runtime_, cri::Client::create(config_.runtime_endpoint));
@@ -316,6 +339,7 @@ class Agent {
     if (api_) api_->start();
     if (node_reporter_) node_reporter_->start();
     if (pods_) pods_->start();
+    flows_->start();
     hub_->start();
     for (LoopThread* thread : threads_) thread->start();
     return {};
@@ -337,9 +361,9 @@ class Agent {
   Loop main_loop_;
   std::optional<StopSignals> signals_;
   LoopThread edge_{"edge"}, pods_thread_{"pods"}, services_thread_{"services"}, network_thread_{"network"},
-      sockets_thread_{"sockets"};
-  const std::vector<LoopThread*> threads_{&edge_, &pods_thread_, &services_thread_, &network_thread_,
-                                          &sockets_thread_};  // in stop order
+      sockets_thread_{"sockets"}, flows_thread_{"flows"};
+  const std::vector<LoopThread*> threads_{&edge_,           &pods_thread_,    &services_thread_,
+                                          &network_thread_, &sockets_thread_, &flows_thread_};  // in stop order
 
   state::Table<model::Service> services_table_{{source()}};
   state::Table<model::EndpointSlice> slices_table_{
@@ -358,6 +382,8 @@ class Agent {
   std::unique_ptr<datapath::BpfSocketClients> socket_clients_;
   std::unique_ptr<datapath::DeadSockets> dead_sockets_;
   std::unique_ptr<datapath::BpfPodPrograms> pod_programs_;
+  std::unique_ptr<datapath::Conntrack> conntrack_;
+  std::unique_ptr<datapath::DropEvents> drops_;
 
   std::map<std::string, observe::Component> components_;
   server::Routes routes_;
@@ -373,6 +399,7 @@ class Agent {
   std::unique_ptr<network::Network> network_;
   std::unique_ptr<pods::Pods> pods_;
   std::unique_ptr<sockets::SocketEnder> socket_ender_;
+  std::unique_ptr<flows::Flows> flows_;
   std::unique_ptr<observe::StatusHub> hub_;
   std::unique_ptr<server::LocalServer> local_server_;
   std::vector<std::unique_ptr<server::HttpServer>> http_servers_;

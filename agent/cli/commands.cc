@@ -59,6 +59,24 @@ std::vector<Column> pod_columns() {
           field("RESTARTS", "restarts"),   field("IP", "ips"),    field("UID", "uid")};
 }
 
+// "10.0.0.1:80", or with its pod's name, "default/web:80".
+std::string end_text(const Json& row, const std::string& end, const std::string& name) {
+  const std::string pod = cell_text(at(row, name));
+  const Json& value = at(row, end);
+  return pod.empty() ? socket_text(at(value, "address"), at(value, "port"))
+                     : fmt::format("{}:{}", pod, cell_text(at(value, "port")));
+}
+
+std::vector<Column> connection_columns() {
+  return {field("PROTOCOL", "protocol"),
+          field("STATE", "state"),
+          {"CLIENT", [](const Json& row) { return end_text(row, "client", "client_pod"); }},
+          {"SERVER", [](const Json& row) { return end_text(row, "server", "service"); }},
+          {"BACKEND", [](const Json& row) { return at(row, "to").is_null() ? "" : end_text(row, "to", "server_pod"); }},
+          {"REPLIED", [](const Json& row) { return at(row, "replied") == true ? "yes" : "no"; }},
+          {"EXPIRES", [](const Json& row) { return cell_text(at(row, "expires_in_seconds")) + "s"; }}};
+}
+
 std::vector<Command> make_commands() {
   return {
       {"",
@@ -82,6 +100,21 @@ std::vector<Command> make_commands() {
        {}},
       {"pod", "list", "pod.list", Takes::kNamespace, "List the pods that this node runs.", pod_columns()},
       {"pod", "get", "pod.get", Takes::kObject, "Show one pod with its containers.", {}},
+      {"conntrack", "list", "conntrack.list", Takes::kFilter, "List tracked connections of pods.", connection_columns(),
+       Answer::kPages},
+      {"conntrack",
+       "flush",
+       "conntrack.flush",
+       Takes::kFilter,
+       "End tracked connections; their next packet begins one anew. Without a filter, all.",
+       {}},
+      {"",
+       "monitor",
+       "monitor.next",
+       Takes::kFilter,
+       "Show dropped and rejected packets as it happens, until interrupted.",
+       {},
+       Answer::kStream},
       {"", "config", "config.get", Takes::kNothing, "Show the configuration in force; --config would read it.", {}},
       {"", "version", "version", Takes::kNothing, "Show the versions of this program and of the agent.", {}},
   };
@@ -135,6 +168,20 @@ std::string refused_object(const Json& row) {
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = make_commands();
   return all;
+}
+
+std::string render_drop(const Json& drop) {
+  const std::string pod = cell_text(at(drop, "pod"));
+  const std::string protocol = cell_text(at(drop, "protocol"));
+  std::string line = fmt::format("{} {:<15} {} {}", cell_text(at(drop, "time")), cell_text(at(drop, "reason")),
+                                 at(drop, "direction") == "to-pod" ? "to  " : "from",
+                                 pod.empty() ? "device #" + cell_text(at(drop, "ifindex")) : pod);
+  if (!protocol.empty()) {
+    line += fmt::format(
+        " {} {} -> {}", protocol, end_text(drop, "source", "source_pod"),
+        end_text(drop, "destination", cell_text(at(drop, "service")).empty() ? "destination_pod" : "service"));
+  }
+  return line + fmt::format(" packets={} length={}\n", cell_text(at(drop, "packets")), cell_text(at(drop, "length")));
 }
 
 std::string render_status(const Json& status) {

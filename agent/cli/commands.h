@@ -15,6 +15,14 @@ enum class Takes {
   kNamespace,  // an optional --namespace
   kObject,     // NAME with --namespace, or NAMESPACE/NAME
   kName,       // NAME, handed over as it is
+  kFilter,     // the filters of connections and drops
+};
+
+// How the answer comes.
+enum class Answer {
+  kWhole,   // at once
+  kPages,   // {items, next}: asked again from `next` on until that is null, and shown as one list
+  kStream,  // {items, next, lost}: each item shown as it comes, without end
 };
 
 struct Command {
@@ -24,9 +32,13 @@ struct Command {
   Takes takes = Takes::kNothing;
   std::string help;
   std::vector<Column> columns;  // of a list; empty: the answer is one document, shown as YAML
+  Answer answer = Answer::kWhole;
 };
 
 const std::vector<Command>& commands();
+
+// One dropped packet, as monitor.next tells it, in a line.
+std::string render_drop(const Json& drop);
 
 // What `fairleadctl status` shows: readiness, components, maps, and what is missing, failing or refused.
 std::string render_status(const Json& status);

@@ -20,10 +20,28 @@ struct Options {
   std::string output = "table";
   std::string ns;
   std::string name;
+  std::map<std::string, std::string> filter;  // by the name of the flag, which is the argument's
+  std::uint64_t count = 0;                    // of a stream's items; 0: without end
   const Command* command = nullptr;
 
   std::string socket() const { return run_dir + "/agent.sock"; }
   Output format() const { return output == "json" ? Output::kJson : output == "yaml" ? Output::kYaml : Output::kTable; }
+};
+
+struct FilterFlag {
+  const char* name;
+  const char* value;
+  const char* help;
+};
+constexpr FilterFlag kFilters[] = {
+    {"family", "4|6", "Only IPv4, or only IPv6."},
+    {"protocol", "NAME", "Only this protocol: TCP, UDP, SCTP, ICMP, ICMPv6 or a number."},
+    {"address", "IP|CIDR", "Only with an end in there."},
+    {"port", "PORT", "Only with an end at this port."},
+    {"pod", "NAMESPACE/NAME", "Only of this pod of the node."},
+    {"service", "NAMESPACE/NAME", "Only to this Service."},
+    {"state", "STATE", "Connections in this state, as the list shows it."},
+    {"reason", "REASON", "Drops for this reason, as monitor shows it."},
 };
 
 std::string synopsis(const Command& command) {
@@ -41,6 +59,9 @@ std::string help_text() {
     out += fmt::format("  {:<32}{}\n", synopsis(command), command.help);
   }
   const auto flag = [&](const char* term, const char* help) { out += fmt::format("  {:<32}{}\n", term, help); };
+  out += "\nFilters, of conntrack and monitor; all that are given must hold:\n";
+  for (const FilterFlag& each : kFilters) flag(fmt::format("--{} {}", each.name, each.value).c_str(), each.help);
+  flag("--count N", "monitor: end after so many.");
   out += "\nFlags:\n";
   flag("--run-dir DIR", "The agent's run folder, where its socket is. Default: /run/fairlead.");
   flag("-o, --output FORMAT", "table, json or yaml. Default: table.");
@@ -61,6 +82,10 @@ void declare(CLI::App& app, std::map<std::string, CLI::App*>& groups, const Comm
   if (command.takes == Takes::kObject || command.takes == Takes::kName) {
     verb->add_option("NAME", options.name)->required();
   }
+  if (command.takes == Takes::kFilter) {
+    for (const FilterFlag& each : kFilters) verb->add_option(fmt::format("--{}", each.name), options.filter[each.name]);
+    if (command.answer == Answer::kStream) verb->add_option("--count", options.count);
+  }
   verb->callback([&options, &command] { options.command = &command; });
 }
 
@@ -68,6 +93,11 @@ Json arguments(const Options& options) {
   Json args = Json::object();
   const Takes takes = options.command->takes;
   if (takes == Takes::kName) args["name"] = options.name;
+  if (takes == Takes::kFilter) {
+    for (const auto& [name, value] : options.filter) {
+      if (!value.empty()) args[name] = value;
+    }
+  }
   if (takes == Takes::kNamespace && !options.ns.empty()) args["namespace"] = options.ns;
   if (takes == Takes::kObject) {
     const std::size_t slash = options.name.find('/');
@@ -105,9 +135,47 @@ void explain(const Options& options, const Error& error, std::ostream& err) {
       options.run_dir);
 }
 
+// All pages as one list.
+Result<Json> ask_pages(const Options& options, Json args) {
+  Json all = Json::array();
+  while (true) {
+    FL_LET(const Json page, local_call(options.socket(), options.command->op, args, kDeadline));
+    for (const Json& item : at(page, "items")) all.push_back(item);
+    if (at(page, "next").is_null()) return all;
+    args["cursor"] = at(page, "next");
+  }
+}
+
+std::string render_item(const Options& options, const Json& item) {
+  if (options.format() == Output::kJson) return item.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (options.format() == Output::kYaml) return "---\n" + render_yaml(item);
+  return render_drop(item);
+}
+
+int follow(const Options& options, std::ostream& out, std::ostream& err) {
+  Json args = arguments(options);
+  std::uint64_t shown = 0;
+  while (true) {
+    const Result<Json> answer = local_call(options.socket(), options.command->op, args, kDeadline);
+    if (!answer) {
+      explain(options, answer.error(), err);
+      return 1;
+    }
+    if (at(*answer, "lost") != 0) err << "fairleadctl: " << cell_text(at(*answer, "lost")) << " missed\n";
+    for (const Json& item : at(*answer, "items")) {
+      out << render_item(options, item) << std::flush;
+      if (++shown == options.count) return 0;
+    }
+    args["after"] = at(*answer, "next");
+  }
+}
+
 int execute(const Options& options, std::ostream& out, std::ostream& err) {
   const Command& command = *options.command;
-  const Result<Json> answer = local_call(options.socket(), command.op, arguments(options), kDeadline);
+  if (command.answer == Answer::kStream) return follow(options, out, err);
+  const Result<Json> answer = command.answer == Answer::kPages
+                                  ? ask_pages(options, arguments(options))
+                                  : local_call(options.socket(), command.op, arguments(options), kDeadline);
   if (!answer) explain(options, answer.error(), err);
   if (command.op == "version") return show_version(options, answer, out);
   if (!answer) return 1;

@@ -96,7 +96,7 @@ Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_
       Network::Deps{.config = config,
                     .programs = *watched,
                     .sockets = sockets,
-                    .namespaces = namespaces_.writer("network"),
+                    .namespaces = namespaces.writer("network"),
                     .requests = std::move(responder),
                     .registry = registry_,
                     .node = node_table.reader(),

@@ -86,11 +86,11 @@ class Node {
   std::unique_ptr<datapath::BpfPodPrograms> programs;
   std::unique_ptr<WatchedPrograms> watched;
   Result<> started;
+  state::Table<model::ServedNetns> namespaces{{"network"}};
 
  private:
   std::optional<datapath::BpfRoot> root_;
   prometheus::Registry registry_;
-  state::Table<model::ServedNetns> namespaces_{{"network"}};
   Loop loop_;
   std::unique_ptr<Network> network_;
   Caller<Inspect, Json> caller_;

@@ -36,6 +36,21 @@ class FairleadctlTest : public testing::Test {
   FairleadctlTest() : folder_(testing::TempDir() + "run_test." + std::to_string(::getpid())) {
     std::filesystem::remove_all(folder_);
     auto [services, services_end] = make_request<Inspect, Json>();
+    auto [flows, flows_end] = make_request<Inspect, Json>();
+    flows_end_ = std::move(flows_end);
+    flows_end_.attach(loop_, [](const Inspect& request, Reply<Json> reply) {
+      const Json end{{"address", "10.0.0.1"}, {"port", 53}};
+      if (request.op == "conntrack.flush") return reply(request.args);
+      if (request.op == "conntrack.list") {  // three pages
+        const int page = request.args.value("cursor", 0);
+        return reply(Json{{"items", {{{"protocol", "UDP"}, {"client", end}, {"server", end}, {"state", page}}}},
+                          {"next", page < 2 ? Json(page + 1) : Json()}});
+      }
+      const int after = request.args.value("after", 10);  // a drop each time
+      reply(Json{{"items", {{{"reason", "fragment"}, {"source", end}, {"destination", end}, {"packets", after}}}},
+                 {"next", after + 1},
+                 {"lost", after == 11 ? 5 : 0}});
+    });
     auto [hub, hub_end] = make_request<Inspect, Json>();
     services_end_ = std::move(services_end);
     services_end_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) {
@@ -56,6 +71,8 @@ class FairleadctlTest : public testing::Test {
     server_.emplace(loop_, folder_ + "/agent.sock",
                     server::Routes{{"service.", {services, seconds(5)}},
                                    {"backend.", {services, seconds(5)}},
+                                   {"conntrack.", {flows, seconds(5)}},
+                                   {"monitor.", {flows, seconds(5)}},
                                    {"status", {hub, seconds(5)}},
                                    {"version", {hub, seconds(5)}},
                                    {"config.", {hub, seconds(5)}}});
@@ -80,6 +97,7 @@ class FairleadctlTest : public testing::Test {
   metrics::Registry registry_;
   std::atomic<bool> synced_ = true;
   Responder<Inspect, Json> services_end_;
+  Responder<Inspect, Json> flows_end_;
   std::optional<observe::StatusHub> hub_;
   std::optional<server::LocalServer> server_;
   std::jthread thread_;
@@ -103,6 +121,27 @@ TEST_F(FairleadctlTest, ListsAndShowsInEachFormat) {
   EXPECT_EQ(Json::parse(ctl({"-o", "json", "service", "list"}).out).at(0)["name"], "web");
   EXPECT_EQ(ctl({"config"}).out, "kind: AgentConfiguration\n");
   EXPECT_NE(ctl({"version"}).out.find("fairlead-agent: "), std::string::npos);
+}
+
+TEST_F(FairleadctlTest, ConnectionsComeInPagesAndFiltersAreHandedOver) {
+  const Json all = Json::parse(ctl({"conntrack", "list", "-o", "json"}).out);
+  ASSERT_EQ(all.size(), 3);
+  EXPECT_EQ(all[2]["state"], 2);
+  EXPECT_NE(ctl({"conntrack", "list"}).out.find("UDP        0       10.0.0.1:53   10.0.0.1:53"), std::string::npos)
+      << ctl({"conntrack", "list"}).out;
+  EXPECT_EQ(Json::parse(ctl({"conntrack", "flush", "--port", "53", "--service", "a/dns", "-o", "json"}).out),
+            (Json{{"port", "53"}, {"service", "a/dns"}}));
+  EXPECT_EQ(ctl({"conntrack", "list", "--nonsense", "1"}).code, 2);
+}
+
+TEST_F(FairleadctlTest, MonitorGoesOnFromWhereItWas) {
+  const Ran ran = ctl({"monitor", "--count", "3"});
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_EQ(ran.err, "fairleadctl: 5 missed\n");
+  EXPECT_NE(ran.out.find("packets=10"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("packets=12"), std::string::npos) << ran.out;
+  const Ran json = ctl({"monitor", "--count", "1", "-o", "json"});
+  EXPECT_EQ(Json::parse(json.out)["reason"], "fragment");
 }
 
 TEST_F(FairleadctlTest, TheAgentsErrorIsShown) {
