@@ -71,7 +71,7 @@ void FaultTest::expect_running(const std::string& name) {
 }
 
 void FaultTest::expect_in_force() {
-  EXPECT_EQ(node_->backends("web").size(), 2U) << node_->ctl("backend list").dump();
+  EXPECT_EQ(node_->backends("web").size(), 2U);
   std::set<std::string> names;
   for (const auto& [name, times] : node_->get("", kWeb4, 40)) names.insert(name);
   EXPECT_EQ(names, (std::set<std::string>{"web-1", "web-2"}));
@@ -85,6 +85,11 @@ void FaultTest::restart_agent() {
   node_->kill_agent();
   const auto started = node_->start_agent();
   ASSERT_TRUE(started) << started.error().message();
+}
+
+Json FaultTest::pod_failures(const std::string& name) {
+  const Json pod = node_->ctl("pod get " + name);
+  return pod.is_object() ? pod.value("failures", Json::object()) : Json::object();
 }
 
 std::string FaultTest::failing(const std::string& object) {

@@ -34,6 +34,8 @@ class FaultTest : public testing::Test {
   static void restart_agent();
   // What `status` says of a failing object, by the beginning of its name; empty: nothing.
   static std::string failing(const std::string& object);
+  // What of a pod did not come about, and why; empty as long as nobody knows the pod.
+  static Json pod_failures(const std::string& name);
   static std::string state(const std::string& file) { return node_->folder() / "state" / file; }
 
   static inline std::unique_ptr<Node> node_;

@@ -45,7 +45,7 @@ metadata: {name: more}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
 )");
   apply("extra", web("extra", "", "other"));
-  const auto said = [] { return node_->ctl("pod get extra").value("failures", Json::object()).dump(); };
+  const auto said = [] { return pod_failures("extra").dump(); };
   EXPECT_TRUE(eventually([&] { return said().contains("No space left on device"); }, 30s)) << said();
   EXPECT_TRUE(eventually([&] { return failing("services: ").contains("No space left on device"); }, 10s))
       << node_->ctl("status").dump(1);
@@ -70,9 +70,9 @@ TEST_F(InputFaultTest, EachStateFileCutShort) {
   std::vector<fs::path> files;
   for (const auto& at : fs::recursive_directory_iterator(state(""))) {
     const bool of_a_pod = at.path().string().contains("/pods/");
-    if (at.is_regular_file() && !of_a_pod) files.push_back(at.path());
+    if (at.is_regular_file() && !of_a_pod && at.path().filename() != "readiness.json") files.push_back(at.path());
   }
-  ASSERT_GE(files.size(), 6U);  // addresses, ClusterIPs, readiness, and a kept copy of each manifest
+  ASSERT_GE(files.size(), 6U);  // addresses, ClusterIPs, and a kept copy of each manifest
   const Json endpoints = node_->ctl("endpoint list");
   auto load = node_->load("client", kWeb4, 100);
   ASSERT_TRUE(load) << load.error().message();

@@ -17,7 +17,7 @@ using testing::IsEmpty;
 using testkit::eventually;
 
 constexpr int kKills = 50;
-constexpr auto kLongestLife = 900ms;  // a start takes about 300 ms, a pod's start about as long
+constexpr auto kLongestLife = 1200ms;  // a start takes 300 ms or more, a pod's start about as long
 const std::vector<std::string> kComing{"come-1", "come-2", "come-3", "come-4"};
 
 class KillTest : public FaultTest {

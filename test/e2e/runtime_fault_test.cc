@@ -65,7 +65,7 @@ TEST_F(RuntimeFaultTest, ARuntimeThatAnswersErrors) {
   ASSERT_EQ(node_->ctr("images tag " + image + " localhost/kept:1").code, 0);
   ASSERT_EQ(node_->ctr("images rm --sync " + image).code, 0);
   apply("extra", web("extra", "", "other"));
-  const auto said = [] { return node_->ctl("pod get extra").value("failures", Json::object()).value("/sandbox", ""); };
+  const auto said = [] { return pod_failures("extra").value("/sandbox", ""); };
   EXPECT_TRUE(eventually([&] { return !said().empty(); }, 20s)) << node_->ctl("pod get extra").dump(1);
   EXPECT_THAT(said(), HasSubstr("RunPodSandbox"));
   EXPECT_THAT(said(), HasSubstr(image));
