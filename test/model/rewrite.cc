@@ -75,10 +75,12 @@ std::size_t length_of(const Bytes& frame, const IpHeaders& ip) {
 void correct_crc(Bytes& frame, const IpHeaders& ip, const Bytes& before) {
   const std::size_t at = ip.transport;
   if (frame.size() < at + 12) return;
+  // Behind the ports, as 16 bits tell it where the header makes no sense.
+  const auto behind = static_cast<std::uint16_t>(ip.ip + length_of(frame, ip) - at - 4);
   const auto crc = [&](const Bytes& of) {
     Bytes bytes(of.begin() + static_cast<std::ptrdiff_t>(at), of.end());
-    bytes.resize(ip.ip + length_of(frame, ip) - at);
-    std::fill_n(bytes.begin() + 8, 4, 0);
+    bytes.resize(4U + behind);
+    for (std::size_t i = 8; i < 12 && i < bytes.size(); ++i) bytes[i] = 0;
     return testkit::crc32c(bytes);
   };
   const std::uint32_t sum = get32(frame, at + 8) ^ crc(before) ^ crc(frame);
