@@ -2,6 +2,8 @@
 // Connections of real sockets as the agent lists and ends them, drops as it tells them, and what a restart of the agent
 // does to either: nothing.
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
@@ -14,6 +16,7 @@
 #include "agent/datapath/drop_events.h"
 #include "agent/datapath/sock_programs.h"
 #include "agent/flows/flows.h"
+#include "bpf/abi/conntrack.h"
 #include "test/kit/process.h"
 #include "test/netns/pod_network_fixture.h"
 
@@ -105,6 +108,7 @@ struct Agent {
                                                               .services = names,
                                                               .inspect = std::move(responder),
                                                               .registry = registry,
+                                                              .count_period = std::chrono::milliseconds(100),
                                                               .patience = std::chrono::milliseconds(200)});
     flows->start();
     thread.start();
@@ -237,6 +241,31 @@ TEST_F(FlowsTest, DropsAreToldAsTheyHappen) {
   EXPECT_EQ(told["lost"], 0);
   const Json others = agent_->ask("monitor.next", {{"reason", "fragment"}, {"after", nothing["next"]}});
   EXPECT_EQ(others["items"].size(), 0);
+}
+
+TEST_F(FlowsTest, StatusTellsFillAndRefusedConnections) {
+  const UniqueFd client = udp_socket(*a_, addresses_[0], 40'004);
+  ASSERT_TRUE(send_number(client, service_, 1));
+  EXPECT_TRUE(testkit::eventually([&] { return agent_->ask("conntrack.sync")["connections"] == 1; }));
+  const Json calm = agent_->ask("conntrack.sync");
+  EXPECT_EQ(calm["synced"], true);
+  EXPECT_EQ(calm["failing"], Json::object());
+  EXPECT_EQ(calm["maps"][0]["capacity"], 131'072);
+  // As the programs count it, on the first processor.
+  const UniqueFd counters(bpf_obj_get(agent_->node->root().map_path("ct_counters").c_str()));
+  const std::uint32_t key = CT_REFUSED;
+  std::vector<std::uint64_t> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+  ASSERT_EQ(bpf_map_lookup_elem(counters.get(), &key, per_cpu.data()), 0);
+  per_cpu[0] += 5;
+  ASSERT_EQ(bpf_map_update_elem(counters.get(), &key, per_cpu.data(), 0), 0);
+  Json failing;
+  EXPECT_TRUE(testkit::eventually([&] {
+    failing = agent_->ask("conntrack.sync")["failing"];
+    return failing.contains("conntrack");
+  }));
+  EXPECT_NE(failing["conntrack"].get<std::string>().find("5 new connections were refused"), std::string::npos)
+      << failing;
+  EXPECT_TRUE(testkit::eventually([&] { return agent_->ask("conntrack.sync")["failing"].empty(); })) << "it is over";
 }
 
 // Datagrams there and back all the while, none lost, none misdelivered, and one connection from the first to the last.
