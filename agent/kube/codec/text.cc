@@ -116,11 +116,14 @@ template <class T>
 Timestamp timestamp(const pb::Message& from) {
   return {static_cast<const T&>(from).seconds(), static_cast<const T&>(from).nanos()};
 }
+// No time at all goes over the wire as an empty message, and in text as null.
 Json encode_time(const pb::Message& from) {
-  return format_time(timestamp<k8s::Time>(from));
+  const Timestamp time = timestamp<k8s::Time>(from);
+  return time == Timestamp() ? Json() : Json(format_time(time));
 }
 Json encode_micro_time(const pb::Message& from) {
-  return format_micro_time(timestamp<k8s::MicroTime>(from));
+  const Timestamp time = timestamp<k8s::MicroTime>(from);
+  return time == Timestamp() ? Json() : Json(format_micro_time(time));
 }
 
 std::string decode_duration(const Node& node, pb::Message& into) {

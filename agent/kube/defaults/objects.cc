@@ -45,6 +45,7 @@ void default_endpoint_slice(k8s::EndpointSlice& slice) {
     if (!port.has_name()) port.set_name("");
     if (port.protocol().empty()) port.set_protocol("TCP");
   }
+  for (k8s::Endpoint& endpoint : *slice.mutable_endpoints()) endpoint.mutable_conditions();
 }
 
 void default_secret(k8s::Secret& secret) {

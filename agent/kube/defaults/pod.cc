@@ -11,15 +11,31 @@ namespace {
 #define FL_DEFAULT(message, field, value) \
   if ((message).field() == std::decay_t<decltype((message).field())>{}) (message).set_##field(value)
 
+void default_http_get(k8s::HTTPGetAction& get) {
+  FL_DEFAULT(get, path, "/");
+  FL_DEFAULT(get, scheme, "HTTP");
+}
+
+// What an environment variable and a file of the downward API have in common.
+void default_sources(auto& from) {
+  if (from.has_fieldref()) FL_DEFAULT(*from.mutable_fieldref(), apiversion, "v1");
+  if (from.has_resourcefieldref() && from.resourcefieldref().divisor().string().empty()) {
+    from.mutable_resourcefieldref()->mutable_divisor()->set_string("0");
+  }
+}
+
 void default_probe(k8s::Probe& probe) {
   FL_DEFAULT(probe, timeoutseconds, 1);
   FL_DEFAULT(probe, periodseconds, 10);
   FL_DEFAULT(probe, successthreshold, 1);
   FL_DEFAULT(probe, failurethreshold, 3);
-  if (!probe.handler().has_httpget()) return;
-  k8s::HTTPGetAction& get = *probe.mutable_handler()->mutable_httpget();
-  FL_DEFAULT(get, path, "/");
-  FL_DEFAULT(get, scheme, "HTTP");
+  k8s::ProbeHandler& handler = *probe.mutable_handler();
+  if (handler.has_httpget()) default_http_get(*handler.mutable_httpget());
+  if (handler.has_grpc() && !handler.grpc().has_service()) handler.mutable_grpc()->set_service("");
+}
+
+void default_hook(k8s::LifecycleHandler& hook) {
+  if (hook.has_httpget()) default_http_get(*hook.mutable_httpget());
 }
 
 // CPU and the like are kept in thousandths: finer amounts are rounded up.
@@ -49,13 +65,30 @@ void default_container(k8s::Container& container, bool host_network) {
     if (host_network) FL_DEFAULT(port, hostport, port.containerport());
   }
   for (k8s::EnvVar& variable : *container.mutable_env()) {
-    if (!variable.has_valuefrom() || !variable.valuefrom().has_fieldref()) continue;
-    FL_DEFAULT(*variable.mutable_valuefrom()->mutable_fieldref(), apiversion, "v1");
+    if (variable.has_valuefrom()) default_sources(*variable.mutable_valuefrom());
   }
   if (container.has_livenessprobe()) default_probe(*container.mutable_livenessprobe());
   if (container.has_readinessprobe()) default_probe(*container.mutable_readinessprobe());
   if (container.has_startupprobe()) default_probe(*container.mutable_startupprobe());
-  if (container.has_resources()) default_resources(*container.mutable_resources());
+  if (container.has_lifecycle() && container.lifecycle().has_poststart()) {
+    default_hook(*container.mutable_lifecycle()->mutable_poststart());
+  }
+  if (container.has_lifecycle() && container.lifecycle().has_prestop()) {
+    default_hook(*container.mutable_lifecycle()->mutable_prestop());
+  }
+  default_resources(*container.mutable_resources());
+}
+
+void default_projected(k8s::ProjectedVolumeSource& projected, std::int32_t file_mode) {
+  constexpr std::int64_t kTokenSeconds = 3600;
+  if (!projected.has_defaultmode()) projected.set_defaultmode(file_mode);
+  for (k8s::VolumeProjection& source : *projected.mutable_sources()) {
+    if (source.has_serviceaccounttoken() && !source.serviceaccounttoken().has_expirationseconds()) {
+      source.mutable_serviceaccounttoken()->set_expirationseconds(kTokenSeconds);
+    }
+    if (!source.has_downwardapi()) continue;
+    for (auto& item : *source.mutable_downwardapi()->mutable_items()) default_sources(item);
+  }
 }
 
 void default_volume(k8s::Volume& volume) {
@@ -66,11 +99,21 @@ void default_volume(k8s::Volume& volume) {
   if (source.has_configmap() && !source.configmap().has_defaultmode()) {
     source.mutable_configmap()->set_defaultmode(kFileMode);
   }
-  if (source.has_projected() && !source.projected().has_defaultmode()) {
-    source.mutable_projected()->set_defaultmode(kFileMode);
-  }
+  if (source.has_projected()) default_projected(*source.mutable_projected(), kFileMode);
   if (source.has_downwardapi() && !source.downwardapi().has_defaultmode()) {
     source.mutable_downwardapi()->set_defaultmode(kFileMode);
+  }
+  if (source.has_downwardapi()) {
+    for (auto& item : *source.mutable_downwardapi()->mutable_items()) default_sources(item);
+  }
+  if (source.has_hostpath() && !source.hostpath().has_type()) source.mutable_hostpath()->set_type("");
+  if (source.has_image()) {
+    FL_DEFAULT(*source.mutable_image(), pullpolicy, default_pull_policy(source.image().reference()));
+  }
+  if (source.has_ephemeral() && source.ephemeral().has_volumeclaimtemplate()) {
+    k8s::PersistentVolumeClaimTemplate& claim = *source.mutable_ephemeral()->mutable_volumeclaimtemplate();
+    claim.mutable_metadata();
+    FL_DEFAULT(*claim.mutable_spec(), volumemode, "Filesystem");
   }
 }
 
@@ -90,6 +133,11 @@ void default_pod(k8s::Pod& pod) {
   FL_DEFAULT(spec, dnspolicy, "ClusterFirst");
   FL_DEFAULT(spec, schedulername, "default-scheduler");
   if (!spec.has_terminationgraceperiodseconds()) spec.set_terminationgraceperiodseconds(30);
+  if (spec.terminationgraceperiodseconds() < 0) spec.set_terminationgraceperiodseconds(1);
+  // The older name of the same field.
+  if (spec.serviceaccountname().empty() && !spec.serviceaccount().empty()) {
+    spec.set_serviceaccountname(spec.serviceaccount());
+  }
   if (!spec.has_enableservicelinks()) spec.set_enableservicelinks(true);
   spec.mutable_securitycontext();
   for (k8s::Volume& volume : *spec.mutable_volumes()) default_volume(volume);

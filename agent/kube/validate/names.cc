@@ -63,13 +63,6 @@ std::string not_dns_subdomain(std::string_view text) {
   }
 }
 
-std::string not_dns_1035_label(std::string_view text) {
-  if (text.size() > 63) return too_long(63);
-  if (label_shape(text) && lower(text.front())) return "";
-  return "must consist of lower case letters, digits and '-', start with a letter and end with a letter or digit (RFC "
-         "1035 label)";
-}
-
 std::string not_port_name(std::string_view text) {
   if (text.size() > 15) return too_long(15);
   if (!label_shape(text)) return "must consist of lower case letters, digits and '-', not at its ends";

@@ -3,7 +3,11 @@
 #include <k8s/endpointslice.pb.h>
 #include <k8s/namespace.pb.h>
 
+#include <map>
+#include <nlohmann/json.hpp>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "agent/base/ip.h"
 #include "agent/kube/validate/checker.h"
@@ -60,6 +64,9 @@ FieldErrors validate_endpoint_slice(const k8s::EndpointSlice& slice) {
         check.invalid(at(path, j), text, "may not be unspecified, loopback, link-local or multicast");
       }
     }
+    if (!endpoint.hostname().empty()) {
+      check.invalid(at("endpoints", i) + ".hostname", endpoint.hostname(), not_dns_label(endpoint.hostname()));
+    }
     if (!endpoint.nodename().empty()) {
       check.invalid(at("endpoints", i) + ".nodeName", endpoint.nodename(), not_dns_subdomain(endpoint.nodename()));
     }
@@ -85,16 +92,39 @@ FieldErrors validate_config_map(const k8s::ConfigMap& config) {
   const std::size_t bytes =
       check_keys(check, "data", config.data()) + check_keys(check, "binaryData", config.binarydata());
   for (const auto& [key, value] : config.data()) {
-    if (config.binarydata().contains(key)) check.invalid("binaryData[" + key + "]", key, "stands in data as well");
+    if (config.binarydata().contains(key))
+      check.invalid("data[" + key + "]", key, "duplicate of key present in binaryData");
   }
   if (bytes > kConfigBytes) check.invalid("data", bytes, fmt::format("must be at most {} bytes", kConfigBytes));
   return check.take();
 }
 
 FieldErrors validate_secret(const k8s::Secret& secret) {
+  // What a secret of a type must hold.
+  static const std::map<std::string, std::vector<std::string>> kKeys{
+      {"kubernetes.io/dockercfg", {".dockercfg"}},
+      {"kubernetes.io/dockerconfigjson", {".dockerconfigjson"}},
+      {"kubernetes.io/ssh-auth", {"ssh-privatekey"}},
+      {"kubernetes.io/tls", {"tls.crt", "tls.key"}}};
   Checker check;
   check.meta(secret.metadata(), not_dns_subdomain);
   const std::size_t bytes = check_keys(check, "data", secret.data());
+  if (const auto keys = kKeys.find(secret.type()); keys != kKeys.end()) {
+    for (const std::string& key : keys->second) {
+      const std::string field = "data[" + key + "]";
+      const auto value = secret.data().find(key);
+      if (value == secret.data().end()) {
+        check.required(field);
+      } else if (key.starts_with(".docker") && !nlohmann::json::accept(value->second)) {
+        check.invalid(field, "<secret contents redacted>", "is not JSON");
+      }
+    }
+  }
+  if (secret.type() == "kubernetes.io/basic-auth" && !secret.data().contains("username") &&
+      !secret.data().contains("password")) {
+    check.required("data[username]");
+    check.required("data[password]");
+  }
   if (bytes > kConfigBytes) check.invalid("data", bytes, fmt::format("must be at most {} bytes", kConfigBytes));
   return check.take();
 }

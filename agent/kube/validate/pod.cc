@@ -7,6 +7,7 @@
 #include "agent/kube/codec/quantity.h"
 #include "agent/kube/validate/checker.h"
 #include "agent/kube/validate/names.h"
+#include "agent/kube/validate/pod_rules.h"
 #include "agent/kube/validate/validate.h"
 
 namespace fairlead::kube {
@@ -70,6 +71,16 @@ Volumes check_volumes(Checker& check, const k8s::PodSpec& spec) {
       if (source.secret().secretname().empty()) check.required(path + ".secret.secretName");
       check_items(check, path + ".secret", source.secret());
     }
+    if (source.has_downwardapi()) {
+      for (const auto& item : source.downwardapi().items()) {
+        const std::string where = path + ".downwardAPI";
+        if (item.has_fieldref()) check_field_ref(check, where + ".fieldRef", item.fieldref(), RefersFrom::kVolume);
+        if (item.has_resourcefieldref()) {
+          check_resource_ref(check, where + ".resourceFieldRef", item.resourcefieldref(), RefersFrom::kVolume);
+        }
+      }
+    }
+    if (source.has_projected()) check_projected(check, path + ".projected", spec, source.projected());
     if (source.has_emptydir()) {
       const std::string& medium = source.emptydir().medium();
       if (!medium.starts_with("HugePages")) check.one_of(path + ".emptyDir.medium", medium, {"", "Memory"});
@@ -106,7 +117,10 @@ void check_env(Checker& check, const std::string& path, const k8s::Container& co
     };
     if (from.has_configmapkeyref()) reference(source + ".configMapKeyRef", from.configmapkeyref());
     if (from.has_secretkeyref()) reference(source + ".secretKeyRef", from.secretkeyref());
-    if (from.has_fieldref() && from.fieldref().fieldpath().empty()) check.required(source + ".fieldRef.fieldPath");
+    if (from.has_fieldref()) check_field_ref(check, source + ".fieldRef", from.fieldref(), RefersFrom::kEnv);
+    if (from.has_resourcefieldref()) {
+      check_resource_ref(check, source + ".resourceFieldRef", from.resourcefieldref(), RefersFrom::kEnv);
+    }
   }
   for (int i = 0; i < container.envfrom_size(); ++i) {
     const k8s::EnvFromSource& from = container.envfrom(i);
@@ -131,11 +145,18 @@ void check_resources(Checker& check, const std::string& path, const k8s::Resourc
       const auto quantity = Quantity::parse(amount.string());
       const std::string where = field + "[" + name + "]";
       check.invalid(where, name, not_label_key(name));
+      const bool plain = name.find('/') == std::string::npos;
+      const bool standard =
+          name == "cpu" || name == "memory" || name == "ephemeral-storage" || name.starts_with("hugepages-");
+      if (plain && !standard) check.invalid(where, name, "must be a standard resource type or fully qualified");
       if (!quantity) {
         check.invalid(where, amount.string(), quantity.error().what);
         continue;
       }
       if (*quantity < Quantity()) check.invalid(where, amount.string(), "must be greater than or equal to 0");
+      if (!plain && *quantity != Quantity::from_units(quantity->units())) {
+        check.invalid(where, amount.string(), "must be an integer");
+      }
       parsed[name] = *quantity;
     }
     return parsed;
@@ -143,7 +164,11 @@ void check_resources(Checker& check, const std::string& path, const k8s::Resourc
   const auto limits = amounts(path + ".limits", resources.limits());
   for (const auto& [name, request] : amounts(path + ".requests", resources.requests())) {
     const auto limit = limits.find(name);
-    if (limit != limits.end() && request > limit->second) {
+    const bool equal = name.starts_with("hugepages-") || name.find('/') != std::string::npos;
+    if (equal && (limit == limits.end() || request != limit->second)) {
+      check.invalid(path + ".requests", request.str(), fmt::format("must be equal to {} limit", name));
+    }
+    if (!equal && limit != limits.end() && request > limit->second) {
       check.invalid(path + ".requests", request.str(),
                     fmt::format("must be less than or equal to {} limit of {}", name, limit->second.str()));
     }
@@ -265,9 +290,11 @@ FieldErrors validate_pod(const k8s::Pod& pod) {
   if (spec.containers().empty()) check.required("spec.containers");
   for (int i = 0; i < spec.initcontainers_size(); ++i) {
     check_container(check, at("spec.initContainers", i), spec.initcontainers(i), true, shared);
+    check_container_rules(check, at("spec.initContainers", i), spec, spec.initcontainers(i));
   }
   for (int i = 0; i < spec.containers_size(); ++i) {
     check_container(check, at("spec.containers", i), spec.containers(i), false, shared);
+    check_container_rules(check, at("spec.containers", i), spec, spec.containers(i));
   }
   check.one_of("spec.restartPolicy", spec.restartpolicy(), {"Always", "OnFailure", "Never"});
   check.one_of("spec.dnsPolicy", spec.dnspolicy(), {"ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"});
@@ -280,6 +307,7 @@ FieldErrors validate_pod(const k8s::Pod& pod) {
   label("spec.hostname", spec.hostname(), not_dns_label);
   label("spec.subdomain", spec.subdomain(), not_dns_label);
   label("spec.serviceAccountName", spec.serviceaccountname(), not_dns_subdomain);
+  check_spec_rules(check, spec);
   return check.take();
 }
 

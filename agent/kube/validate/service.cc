@@ -104,7 +104,7 @@ void check_addresses(Checker& check, const k8s::ServiceSpec& spec) {
 FieldErrors validate_service(const k8s::Service& service) {
   const k8s::ServiceSpec& spec = service.spec();
   Checker check;
-  check.meta(service.metadata(), not_dns_1035_label);
+  check.meta(service.metadata(), not_dns_label);
   check.one_of("spec.type", spec.type(), {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"});
   check_ports(check, spec);
   if (spec.type() == "ExternalName") {
@@ -130,6 +130,22 @@ FieldErrors validate_service(const k8s::Service& service) {
   if (spec.sessionaffinity() == "ClientIP") {
     check.between("spec.sessionAffinityConfig.clientIP.timeoutSeconds",
                   spec.sessionaffinityconfig().clientip().timeoutseconds(), 1, 86400);
+  }
+  const bool external = spec.type() == "NodePort" || spec.type() == "LoadBalancer" || !spec.externalips().empty();
+  if (!external && !spec.externaltrafficpolicy().empty()) {
+    check.invalid("spec.externalTrafficPolicy", spec.externaltrafficpolicy(),
+                  "may only be set for externally-accessible services");
+  }
+  for (int i = 0; i < spec.loadbalancersourceranges_size(); ++i) {
+    const std::string& range = spec.loadbalancersourceranges(i);
+    if (spec.type() != "LoadBalancer") {
+      check.forbidden("spec.loadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'");
+    }
+    if (!Cidr::parse(range)) check.invalid(at("spec.loadBalancerSourceRanges", i), range, "must be a valid CIDR value");
+  }
+  if (spec.has_trafficdistribution()) {
+    check.one_of("spec.trafficDistribution", spec.trafficdistribution(),
+                 {"PreferClose", "PreferSameZone", "PreferSameNode"});
   }
   if (!spec.externaltrafficpolicy().empty()) {
     check.one_of("spec.externalTrafficPolicy", spec.externaltrafficpolicy(), {"Cluster", "Local"});

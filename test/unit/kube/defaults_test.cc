@@ -39,7 +39,7 @@ spec:
     "terminationGracePeriodSeconds": 30, "enableServiceLinks": true, "securityContext": {},
     "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "x", "defaultMode": 420}},
                 {"name": "c", "secret": {"secretName": "x", "defaultMode": 256}}],
-    "initContainers": [{"name": "i", "image": "r:5000/x", "imagePullPolicy": "Always",
+    "initContainers": [{"name": "i", "image": "r:5000/x", "imagePullPolicy": "Always", "resources": {},
       "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
     "containers": [{"name": "c", "image": "x:1", "imagePullPolicy": "IfNotPresent",
       "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",

@@ -207,11 +207,11 @@ TEST_F(LedgerTest, RestoredOwnersStayOwners) {
 }
 
 TEST(Examples, OfTheRepositoryAreAccepted) {
-  const auto tree = scan_tree(FAIRLEAD_EXAMPLES);
+  const auto tree = scan_tree(FAIRLEAD_EXAMPLES "/demo");
   ASSERT_TRUE(tree) << tree.error().message();
   EXPECT_FALSE(tree->files.empty());
   for (const auto& [path, stamp] : tree->files) {
-    const auto file = read_manifest(std::string(FAIRLEAD_EXAMPLES) + "/" + path, 1U << 20);
+    const auto file = read_manifest(FAIRLEAD_EXAMPLES "/demo/" + path, 1U << 20);
     ASSERT_TRUE(file) << file.error().message();
     const auto content = read(file->text);
     EXPECT_THAT(refusals(content), testing::IsEmpty()) << path;
