@@ -32,12 +32,12 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct scratch);
-} pod_scratch SEC(".maps");
+} tmp_scratch SEC(".maps");
 
 static __always_inline struct scratch *clean_scratch(void)
 {
 	const __u32 zero = 0;
-	struct scratch *scratch = bpf_map_lookup_elem(&pod_scratch, &zero);
+	struct scratch *scratch = bpf_map_lookup_elem(&tmp_scratch, &zero);
 
 	if (scratch)
 		__builtin_memset(scratch, 0, __builtin_offsetof(struct scratch, error));

@@ -91,6 +91,12 @@ std::string map_difference(const bpf_map_info& info, const bpf_map* map, const b
   return "";
 }
 
+// Whether the map outlives the programs that use it.
+bool is_kept(const bpf_map* map) {
+  return !bpf_map__is_internal(map) && bpf_map__type(map) != BPF_MAP_TYPE_PROG_ARRAY &&
+         !std::string_view(bpf_map__name(map)).starts_with("tmp_");
+}
+
 // Makes `map` stand for the one pinned at `path`; false where nothing is pinned there.
 Result<bool> take_over(bpf_map* map, const std::string& path, const btf* types) {
   const UniqueFd pinned(bpf_obj_get(path.c_str()));
@@ -119,7 +125,7 @@ Result<> load_object(bpf_object* object, const BpfRoot& root) {
   std::vector<bpf_map*> made;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
-    if (bpf_map__is_internal(map) || bpf_map__type(map) == BPF_MAP_TYPE_PROG_ARRAY) continue;
+    if (!is_kept(map)) continue;
     FL_LET(const bool taken, take_over(map, root.map_path(bpf_map__name(map)), bpf_object__btf(object)));
     if (!taken) made.push_back(map);
   }

@@ -12,6 +12,7 @@
 #include <ctime>
 #include <set>
 
+#include "agent/base/log.h"
 #include "agent/datapath/map.h"
 #include "agent/datapath/object.h"
 #include "bpf/abi/conntrack.h"
@@ -104,13 +105,11 @@ std::uint32_t pinned_capacity(const BpfRoot& root, const char* name, std::uint32
 // Unanswered connections may hold a quarter of all slots.
 constexpr std::uint32_t kRingShare = 4;
 
+// Sizes the maps; those that are pinned keep theirs.
 Result<> set_sizes(pod_bpf& skeleton, const BpfRoot& root, const PodCapacities& wanted) {
   const auto& maps = skeleton.maps;
   const std::uint32_t slots = (wanted.connections + 63) / 64 * 64;
   const SockCapacities& services = wanted.services;
-  const auto shared = [&root](bpf_map* map, std::uint32_t entries) {
-    return std::pair{map, pinned_capacity(root, bpf_map__name(map), entries)};
-  };
   for (const auto& [map, entries] : {
            std::pair{maps.ct4, slots + wanted.translated},
            {maps.ct6, slots + wanted.translated},
@@ -118,23 +117,31 @@ Result<> set_sizes(pod_bpf& skeleton, const BpfRoot& root, const PodCapacities& 
            {maps.ct6_slots, slots},
            {maps.ct4_ring, slots / kRingShare},
            {maps.ct6_ring, slots / kRingShare},
-           shared(maps.svc4, services.frontends),
-           shared(maps.svc6, services.frontends),
-           shared(maps.services, services.services),
-           shared(maps.runs, services.run_slots),
-           shared(maps.backends4, services.backends),
-           shared(maps.backends6, services.backends),
-           shared(maps.use4, services.backends),
-           shared(maps.use6, services.backends),
-           shared(maps.affinity4, services.affinities),
-           shared(maps.affinity6, services.affinities),
+           {maps.svc4, services.frontends},
+           {maps.svc6, services.frontends},
+           {maps.services, services.services},
+           {maps.runs, services.run_slots},
+           {maps.backends4, services.backends},
+           {maps.backends6, services.backends},
+           {maps.use4, services.backends},
+           {maps.use6, services.backends},
+           {maps.affinity4, services.affinities},
+           {maps.affinity6, services.affinities},
        }) {
-    const int status = bpf_map__set_max_entries(map, entries);
-    if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", bpf_map__name(map)));
+    const char* name = bpf_map__name(map);
+    const std::uint32_t kept = pinned_capacity(root, name, entries);
+    if (map == maps.ct4_slots && kept != slots) {
+      log::warn("datapath", "connections keep the room they have until `fairlead-agent cleanup`",
+                {{"connections", kept}, {"wanted", slots}});
+    }
+    const int status = bpf_map__set_max_entries(map, kept);
+    if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", name));
   }
-  for (int family = 0; family < 2; ++family) {
-    skeleton.rodata->ct_shard_slots[family] = slots / CT_SHARDS;
-    skeleton.rodata->ct_ring_size[family] = slots / kRingShare;
+  const std::array<std::pair<const bpf_map*, const bpf_map*>, 2> families{
+      {{maps.ct4_slots, maps.ct4_ring}, {maps.ct6_slots, maps.ct6_ring}}};
+  for (std::size_t family = 0; family < families.size(); ++family) {
+    skeleton.rodata->ct_shard_slots[family] = bpf_map__max_entries(families[family].first) / CT_SHARDS;
+    skeleton.rodata->ct_ring_size[family] = bpf_map__max_entries(families[family].second);
   }
   return {};
 }

@@ -43,7 +43,7 @@ struct {
 	__uint(max_entries, 1024);
 	__type(key, struct told_key);
 	__type(value, struct told);
-} told SEC(".maps");
+} tmp_told SEC(".maps");
 
 static __always_inline void copy_tuple(struct drop_event *event, const struct packet *packet)
 {
@@ -59,7 +59,7 @@ __noinline int tell_drop(const struct __sk_buff *skb, const struct packet *packe
 {
 	const struct told_key key = { reason, skb->ifindex };
 	const struct told fresh = { .time_ns = bpf_ktime_get_ns() };
-	struct told *last = bpf_map_lookup_elem(&told, &key);
+	struct told *last = bpf_map_lookup_elem(&tmp_told, &key);
 	struct drop_event *event;
 	__u32 packets = 1;
 
@@ -73,7 +73,7 @@ __noinline int tell_drop(const struct __sk_buff *skb, const struct packet *packe
 		}
 		*last = fresh;
 	} else {
-		bpf_map_update_elem(&told, &key, &fresh, BPF_ANY);
+		bpf_map_update_elem(&tmp_told, &key, &fresh, BPF_ANY);
 	}
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) /* nobody reads: counters go on counting */
