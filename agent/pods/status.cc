@@ -244,8 +244,9 @@ class Computer {
     auto& condition = *status_.add_conditions();
     condition.set_type(type);
     condition.set_status(value ? "True" : "False");
-    if (!value && !reason.empty()) condition.set_reason(reason);
-    if (!value && !message.empty()) condition.set_message(message);
+    // Empty, not absent, where there is nothing to say: a merge on the server would keep the word from before.
+    condition.set_reason(value ? "" : reason);
+    condition.set_message(value ? "" : message);
     if (status_.has_observedgeneration()) condition.set_observedgeneration(status_.observedgeneration());
     *condition.mutable_lasttransitiontime() = api_time(in_.now);
     if (in_.last == nullptr) return;

@@ -57,7 +57,9 @@ TEST(PodStatus, RunningAndReady) {
   EXPECT_EQ(status.phase(), "Running");
   EXPECT_EQ(status.podip(), "10.0.0.7");
   EXPECT_EQ(status.podips(1).ip(), "fd00::7");
-  EXPECT_TRUE(condition(status, "Ready"));  // no readiness probe
+  EXPECT_TRUE(condition(status, "Ready"));         // no readiness probe
+  EXPECT_TRUE(get(status, "Ready").has_reason());  // said to be empty: the server forgets what it was told before
+  EXPECT_EQ(get(status, "Ready").reason(), "");
   EXPECT_EQ(status.containerstatuses(0).state().running().startedat().seconds(), 1'000'000);
 
   f.pod.mutable_spec()->mutable_containers(0)->mutable_readinessprobe();
