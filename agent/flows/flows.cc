@@ -42,6 +42,7 @@ Flows::Flows(Loop& loop, const Clock& clock, Deps deps)
 }
 
 void Flows::start() {
+  started_ = clock_.now();
   drops_ready_ = loop_.watch(deps_.drops.fd(), Loop::Ready::kRead, [this] { read_drops(); });
   count();
   count_timer_ = loop_.every(deps_.count_period, [this] { count(); });
@@ -190,6 +191,9 @@ void Flows::count() {
     return;
   }
   usage_ = *usage;
+  // In new maps nothing was swept before we began.
+  usage_.last_sweep =
+      std::min(usage_.last_sweep, std::chrono::duration_cast<std::chrono::seconds>(clock_.now() - started_));
   for (const auto& [family, table] : {std::pair{"4", usage_.v4}, {"6", usage_.v6}}) {
     const auto set = [&, &table = table, &family = family](const char* name, const char* help, std::uint64_t value) {
       metrics::gauge(deps_.registry, name, help, {{"family", family}}).Set(static_cast<double>(value));

@@ -89,7 +89,8 @@ class Flows {
   datapath::ConntrackUsage usage_;
   std::map<std::string, std::uint64_t> counted_;  // what the metrics hold already
   std::uint64_t refused_lately_ = 0;              // in the last period
-  std::string unread_;                            // why tables could not be counted
+  TimePoint started_;
+  std::string unread_;  // why tables could not be counted
   Subscription drops_ready_;
   Subscription count_timer_;
   std::shared_ptr<Flows*> self_;  // for answers that come after our end
