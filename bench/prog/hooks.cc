@@ -10,6 +10,7 @@
 #include "agent/datapath/abi.h"
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_socket_clients.h"
+#include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/sock_programs.h"
 #include "test/kit/cgroup.h"
 
@@ -115,6 +116,9 @@ Result<> measure_hooks(testkit::DataPath& path, Report& report) {
                 .us = estimate(std::move(values))});
   }
   for (const auto& program : facts) report.add_instructions(program.name, program.verified_instructions);
+  FL_LET(const auto dead, datapath::DeadSockets::open(*programs));
+  FL_LET(const auto dead_facts, dead->facts());
+  for (const auto& program : dead_facts) report.add_instructions(program.name, program.verified_instructions);
   return {};
 }
 
