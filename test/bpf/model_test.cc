@@ -17,7 +17,7 @@ namespace fairlead::model {
 namespace {
 
 constexpr std::uint64_t kFixedSeed = 20261124;
-constexpr std::size_t kEpisode = 2000;  // steps from a fresh world
+constexpr std::size_t kEpisode = 2000;       // steps from a fresh world
 constexpr std::size_t kPackets = 2'000'000;  // steps of each seed: a minute for both
 
 std::optional<std::uint64_t> number_from(const char* variable) {
