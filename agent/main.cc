@@ -22,6 +22,7 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "agent/base/atomic_file.h"
 #include "agent/base/channel.h"
@@ -143,7 +144,10 @@ class Agent {
                                                                           .dead = *dead_sockets_,
                                                                           .registry = *registry_});
     FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
-    FL_LET(pod_programs_, datapath::BpfPodPrograms::load(*bpf_root_));
+    const std::uint32_t connections =
+        config::tracked_connections(config_.conntrack, std::max(std::thread::hardware_concurrency(), 1U));
+    FL_LET(pod_programs_, datapath::BpfPodPrograms::load(
+                              *bpf_root_, {.connections = connections, .translated = connections, .services = {}}));
     return sock_programs_->attach(config_.cgroup_root);
   }
 

@@ -2,6 +2,7 @@
 // ConntrackSettings: what a user may say of connection tracking, with kube-proxy's names and defaults.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -17,5 +18,14 @@ struct ConntrackSettings {
   std::uint32_t min = 131'072;          // connections tracked at least, unless that is 0
   bool operator==(const ConntrackSettings&) const = default;
 };
+
+// How many connections of each family there is room for: as kube-proxy sizes the kernel's table, up to 1,048,576, since
+// this room is taken when the maps are made.
+inline std::uint32_t tracked_connections(const ConntrackSettings& settings, std::uint32_t cores) {
+  constexpr std::uint64_t kOwn = 131'072;
+  constexpr std::uint64_t kMost = 1U << 20;
+  const std::uint64_t wanted = std::max<std::uint64_t>(std::uint64_t{settings.max_per_core} * cores, settings.min);
+  return static_cast<std::uint32_t>(std::min(settings.max_per_core == 0 || wanted == 0 ? kOwn : wanted, kMost));
+}
 
 }  // namespace fairlead::config

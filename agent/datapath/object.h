@@ -26,10 +26,10 @@ template <class Skeleton, void (*destroy)(Skeleton*)>
 using Object = std::unique_ptr<Skeleton, DestroySkeleton<Skeleton, destroy>>;
 
 // Loads an opened, configured object (sizes and read-only data set). Every data map, that is all but libbpf's own
-// (.rodata, .bss), program arrays, and maps called tmp_… that hold nothing from one packet to the next of worth, is the one
-// pinned under its name in `root` where there is one, else a new one,
-// pinned after the load. A pinned map of another type, size, capacity or layout is refused: the error names the map,
-// what differs and the way out; nothing has changed then. A verifier's refusal carries its last lines.
+// (.rodata, .bss), program arrays, and maps called tmp_… (of no worth once a packet is through), is the one pinned
+// under its name in `root` where there is one, else a new one, pinned after the load. A pinned map of another type,
+// size, capacity or layout is refused: the error names the map, what differs and the way out; nothing has changed then.
+// A verifier's refusal carries its last lines.
 Result<> load_object(bpf_object* object, const BpfRoot& root);
 
 // Loads an opened object over the maps of one that is loaded: every data map is the one that `map_fd` gives for its
