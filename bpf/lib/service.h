@@ -193,17 +193,17 @@ static __always_inline __u32 backend_state(struct chosen chosen, __u32 service, 
 		if (!backend)
 			return BACKEND_GONE;
 		state = READ_ONCE(backend->state);
-		return READ_ONCE(backend->generation) == chosen.generation && backend->service == service ?
-			       state :
-			       BACKEND_GONE;
+		return READ_ONCE(backend->generation) == chosen.generation && backend->service == service
+			       ? state
+			       : BACKEND_GONE;
 	}
 	const struct backend_v6 *backend = bpf_map_lookup_elem(&backends6, &chosen.index);
 
 	if (!backend)
 		return BACKEND_GONE;
 	state = READ_ONCE(backend->state);
-	return READ_ONCE(backend->generation) == chosen.generation && backend->service == service ? state :
-												   BACKEND_GONE;
+	return READ_ONCE(backend->generation) == chosen.generation && backend->service == service ? state
+												  : BACKEND_GONE;
 }
 
 /* Whether it may get new connections still. */

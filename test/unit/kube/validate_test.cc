@@ -285,7 +285,8 @@ TEST(ValidateConfig, KeysAndSizes) {
   auto config = read_text<k8s::ConfigMap>(
       "metadata: {name: c, namespace: ns}\ndata: {a: b, \"x/y\": z}\nbinaryData: {a: AA==}\n");
   EXPECT_THAT(brief(validate_config_map(config)),
-              ElementsAreArray({"data[x/y]: Invalid value: \"x/y\"", "data[a]: Invalid value: \"a\": duplicate of key present in binaryData"}));
+              ElementsAreArray({"data[x/y]: Invalid value: \"x/y\"",
+                                "data[a]: Invalid value: \"a\": duplicate of key present in binaryData"}));
   k8s::Secret secret;
   secret.mutable_metadata()->set_name("s");
   secret.mutable_metadata()->set_namespace_("ns");
