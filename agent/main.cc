@@ -127,13 +127,18 @@ class Agent {
   std::string source() const { return uses_manifests() ? kManifestSource : kube::kApiSource; }
 
   node::Identity identity() const {
-    return {.name = config_.node_name, .addresses = config_.node_ips, .agent_version = "v" + std::string(version())};
+    return {.name = config_.node_name,
+            .addresses = config_.node_ips,
+            .agent_version = "v" + std::string(version()),
+            .labels = config_.node_labels};
   }
 
   Result<> open_datapath() {
     FL_LET(auto root, datapath::BpfRoot::open(config_.bpf_root));
     bpf_root_.emplace(std::move(root));
-    FL_LET(sock_programs_, datapath::SockPrograms::load(*bpf_root_, {}));
+    FL_LET(sock_programs_, datapath::SockPrograms::load(*bpf_root_, {.frontends = config_.max_services,
+                                                                     .services = config_.max_services,
+                                                                     .backends = config_.max_backends}));
     auto [gone, gone_reader] = make_channel<datapath::BackendsGone>();
     FL_LET(balancer_, datapath::BpfLoadBalancer::open(*sock_programs_, gone));
     FL_LET(dead_sockets_, datapath::DeadSockets::open(*sock_programs_));
@@ -168,6 +173,10 @@ class Agent {
           *registry_, std::move(responder));
       components_["manifests"] = {"manifests.status", caller};
       routes_["manifests."] = {caller};
+      // Nobody else knows this node.
+      TableWriter<model::Node> nodes = node_table_.writer(source());
+      nodes.upsert(config_.node_name, {config_.node_name, "", config_.node_labels, {}});
+      nodes.set_complete();
       return {};  // nobody reports statuses of manifests: their channel's reader ends here
     }
     FL_LET(kube::ClusterAccess access,
@@ -200,17 +209,20 @@ class Agent {
                                                                    .pods = local_pods_table_.reader(),
                                                                    .slices = slices_table_.writer(kSliceController),
                                                                    .node = config_.node_name,
+                                                                   .zone = model::zone_of(config_.node_labels),
                                                                    .families = families(config_.service_cidrs)});
     }
     services_ = std::make_unique<services::Services>(services_thread_.loop(), clock_,
                                                      services::Services::Deps{.services = services_table_.reader(),
                                                                               .slices = slices_table_.reader(),
                                                                               .pods = local_pods_table_.reader(),
+                                                                              .nodes = node_table_.reader(),
                                                                               .balancer = *balancer_,
                                                                               .applied = applied,
                                                                               .registry = *registry_,
                                                                               .inspect = std::move(responder),
                                                                               .node = config_.node_name,
+                                                                              .balancing = config_.load_balancing,
                                                                               .addresses = std::move(addresses)});
     components_["services"] = {"services.sync", caller};
     routes_["service."] = {caller};
@@ -443,6 +455,9 @@ int main_with(const config::CommandLine& line) {
     return 2;
   }
   log::configure(configuration->log_level, configuration->log_format);
+  for (const std::string& place : configuration->without_effect) {
+    log::warn("agent", "field is without effect", {{"field", place}});
+  }
   Result<> result;
   switch (line.command) {
     case config::Command::kRun:

@@ -32,8 +32,8 @@ std::string service_state(const Json& row) {
 
 std::vector<Column> service_columns() {
   return {field("NAMESPACE", "namespace"), field("NAME", "name"),      field("TYPE", "type"),
-          {"CLUSTER-IP", cluster_ips},     {"PORT(S)", service_ports}, field("BACKENDS", "backends"),
-          {"STATE", service_state}};
+          {"CLUSTER-IP", cluster_ips},     {"PORT(S)", service_ports}, field("ALGORITHM", "balancing"),
+          field("BACKENDS", "backends"),   {"STATE", service_state}};
 }
 
 std::vector<Column> backend_columns() {
@@ -43,6 +43,8 @@ std::vector<Column> backend_columns() {
            [](const Json& row) { return cell_text(at(row, "service_port")) + "/" + cell_text(at(row, "protocol")); }},
           {"BACKEND", [](const Json& row) { return socket_text(at(row, "address"), at(row, "port")); }},
           field("STATE", "state"),
+          field("HITS", "hits"),
+          field("OPEN", "open"),
           field("POD-UID", "pod_uid")};
 }
 
@@ -182,6 +184,47 @@ std::string render_drop(const Json& drop) {
         end_text(drop, "destination", cell_text(at(drop, "service")).empty() ? "destination_pod" : "service"));
   }
   return line + fmt::format(" packets={} length={}\n", cell_text(at(drop, "packets")), cell_text(at(drop, "length")));
+}
+
+std::string render_service(const Json& service) {
+  const auto line = [](std::string_view title, const std::string& text) {
+    return text.empty() ? "" : fmt::format("{:<24}{}\n", title, text);
+  };
+  const auto pairs = [](const Json& object, char sign) {
+    std::string all;
+    for (const auto& [key, value] : object.items()) all += (all.empty() ? "" : ",") + key + sign + cell_text(value);
+    return all;
+  };
+  const std::string seconds = cell_text(at(service, "affinity_timeout_seconds"));
+  std::string out =
+      line("Name:", cell_text(at(service, "namespace")) + "/" + cell_text(at(service, "name"))) +
+      line("UID:", cell_text(at(service, "uid"))) + line("Type:", cell_text(at(service, "type"))) +
+      line("Cluster IPs:", cluster_ips(service)) + line("Selector:", pairs(at(service, "selector"), '=')) +
+      line("Algorithm:", cell_text(at(service, "balancing"))) +
+      line("Zone weights:", pairs(at(service, "zone_weights"), '=')) +
+      line("Session affinity:", seconds.empty() || seconds == "0" ? "none" : "by client, " + seconds + " s") +
+      line("Internal traffic:", cell_text(at(service, "internal_traffic_policy"))) +
+      line("Traffic distribution:", cell_text(at(service, "traffic_distribution"))) +
+      line("Publishes not ready:", at(service, "publish_not_ready") == true ? "yes" : "");
+  for (const Json& why : at(service, "unread")) out += line("Without effect:", cell_text(why));
+  out += line("State:", service_state(service));
+  for (const Json& port : at(service, "ports")) {
+    const std::string name = cell_text(at(port, "name"));
+    out += fmt::format("\nPort {}{}/{} to {}, {} connections\n", name.empty() ? "" : name + " ",
+                       cell_text(at(port, "port")), cell_text(at(port, "protocol")), cell_text(at(port, "target_port")),
+                       cell_text(at(port, "hits")));
+    if (at(port, "backends").empty()) continue;
+    out += render_table(at(port, "backends"),
+                        {{"BACKEND", [](const Json& row) { return socket_text(at(row, "address"), at(row, "port")); }},
+                         field("STATE", "state"),
+                         field("WEIGHT", "weight"),
+                         field("HITS", "hits"),
+                         field("OPEN", "open"),
+                         field("NODE", "node"),
+                         field("ZONE", "zone"),
+                         field("POD-UID", "pod_uid")});
+  }
+  return out;
 }
 
 std::string render_status(const Json& status) {

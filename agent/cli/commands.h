@@ -40,6 +40,9 @@ const std::vector<Command>& commands();
 // One dropped packet, as monitor.next tells it, in a line.
 std::string render_drop(const Json& drop);
 
+// What `fairleadctl service get` shows: what the Service asks for, then port by port its backends.
+std::string render_service(const Json& service);
+
 // What `fairleadctl status` shows: readiness, components, maps, and what is missing, failing or refused.
 std::string render_status(const Json& status);
 

@@ -114,6 +114,7 @@ std::string render(const Options& options, const Json& answer) {
   }
   if (options.format() == Output::kYaml) return render_yaml(answer);
   if (options.command->op == "status") return render_status(answer);
+  if (options.command->op == "service.get") return render_service(answer);
   if (!options.command->columns.empty()) return render_table(answer, options.command->columns);
   return render_yaml(answer);
 }

@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "agent/config/fields.h"
+#include "agent/config/kube_proxy.h"
 
 namespace fairlead::config {
 namespace {
@@ -31,6 +32,24 @@ class Builder {
       return fail(Code::kInvalid, "{}:{}: {}", file, error.mark.line + 1, error.msg);
     }
   }
+
+  // What flags and our own file do not say.
+  Result<> read_kube_proxy(const std::string& file, const std::string& text) {
+    FL_LET(KubeProxyFile read, read_kube_proxy_file(file, text));
+    configuration_.conntrack = read.conntrack;
+    configuration_.without_effect = std::move(read.without_effect);
+    for (const auto& [name, value, place] : read.settings) {
+      // Objects have one source; where it is named already, it is that.
+      const bool has_source = name == "kubeconfig" && origins_.contains("manifests");
+      if (origins_.contains(name) || has_source) {
+        configuration_.without_effect.push_back(place);
+      } else {
+        FL_TRY(set(named(name), value, place));
+      }
+    }
+    return {};
+  }
+  const std::string& proxy_config() const { return configuration_.proxy_config; }
 
   Result<> set_flag(const std::string& flag, const std::string& value) {
     const auto at = std::ranges::find(fields(), flag, &Field::flag);
@@ -159,8 +178,36 @@ class Builder {
   std::map<std::string, std::string> origins_;  // field name → where its value stands
 };
 
-Result<AgentConfiguration> build(Builder builder, const Settings& settings, const HostFacts& host) {
+Result<std::string> read_file(const std::string& path, const char* what) {
+  std::ifstream in(path);
+  if (!in) return fail_errno(errno, fmt::format("{}: read {}", what, path));
+  return std::string{std::istreambuf_iterator<char>(in), {}};
+}
+
+// Whether the text names itself as kube-proxy's configuration; other errors are its reader's to find.
+bool is_kube_proxy(const std::string& text) {
+  try {
+    const YAML::Node document = YAML::Load(text);
+    return document.IsMap() && document["kind"] && document["kind"].IsScalar() &&
+           document["kind"].Scalar() == kKubeProxyKind;
+  } catch (const YAML::Exception&) {
+    return false;
+  }
+}
+
+// `kube_proxy`: what --config says, where that is a file of kube-proxy's.
+Result<AgentConfiguration> build(Builder builder, const Settings& settings, const HostFacts& host,
+                                 const std::string& kube_proxy = "") {
   for (const auto& [flag, value] : settings.flags) FL_TRY(builder.set_flag(flag, value));
+  if (!kube_proxy.empty()) FL_TRY(builder.read_kube_proxy(settings.config_file, kube_proxy));
+  if (const std::string& file = builder.proxy_config(); !file.empty()) {
+    if (!kube_proxy.empty()) {
+      return fail(Code::kInvalid, "--config {} and --proxy-config {} are both {}", settings.config_file, file,
+                  kKubeProxyKind);
+    }
+    FL_LET(const std::string text, read_file(file, "--proxy-config"));
+    FL_TRY(builder.read_kube_proxy(file, text));
+  }
   return builder.complete(host, settings.needs_source);
 }
 
@@ -176,12 +223,13 @@ AgentConfiguration::AgentConfiguration()
 
 Result<AgentConfiguration> load(const Settings& settings, const HostFacts& host) {
   if (settings.config_file.empty()) return build({}, settings, host);
-  std::ifstream in(settings.config_file);
-  if (!in) return fail_errno(errno, "--config: read " + settings.config_file);
-  return load_text({std::istreambuf_iterator<char>(in), {}}, settings, host);
+  FL_LET(const std::string text, read_file(settings.config_file, "--config"));
+  return load_text(text, settings, host);
 }
 
 Result<AgentConfiguration> load_text(const std::string& text, const Settings& settings, const HostFacts& host) {
+  // Of kube-proxy's, as its own users call it: --config. Everything else wins over it.
+  if (is_kube_proxy(text)) return build({}, settings, host, text);
   Builder builder;
   FL_TRY(builder.read_file(settings.config_file, text));
   return build(std::move(builder), settings, host);

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/balancing.h"
 #include "agent/base/ip.h"
 #include "agent/base/log.h"
 #include "agent/base/result.h"
@@ -31,6 +32,9 @@ struct AgentConfiguration {
   std::vector<IpAddress> node_ips;  // at most one of a family, the first is primary
   std::vector<Cidr> pod_cidrs;      // empty: those of the Node object
   std::vector<Cidr> service_cidrs;
+  std::map<std::string, std::string> node_labels;
+  Balancing load_balancing = Balancing::kRandom;  // of Services that ask for none
+  std::string proxy_config;                       // file that was read besides; empty: none
   std::string runtime_endpoint = "unix:///run/containerd/containerd.sock";
   std::string bpf_root = "/sys/fs/bpf/fairlead";
   std::string cgroup_root;  // absolute, inside a cgroup2 mount
@@ -47,7 +51,10 @@ struct AgentConfiguration {
   log::Format log_format = log::Format::kText;
   std::chrono::milliseconds drain_delay{100};          // from "terminating in the maps" to SIGTERM
   std::chrono::milliseconds shutdown_timeout{10'000};  // for the agent's own orderly stop
+  std::uint32_t max_services = 262'144;                // Service ports of each family
+  std::uint32_t max_backends = 262'144;                // of each family
   ConntrackSettings conntrack;
+  std::vector<std::string> without_effect;  // fields of kube-proxy's file, "FILE:LINE: field", to be told in the log
 
   AgentConfiguration();
   std::string socket_path() const { return run_dir + "/agent.sock"; }

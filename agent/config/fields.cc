@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 
 namespace fairlead::config {
 namespace {
+
+constexpr std::uint32_t kMaxCount = 1U << 24;  // of entries in a map
 
 using Set = std::function<Result<>(AgentConfiguration&, const std::string&)>;
 using Get = std::function<Json(const AgentConfiguration&)>;
@@ -101,6 +104,49 @@ Result<> check_node_name(const std::string& value) {
   return {};
 }
 
+// "KEY=VALUE,…" of labels; their form is the API server's to judge.
+Result<std::map<std::string, std::string>> parse_labels(const std::string& text) {
+  std::map<std::string, std::string> labels;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    const std::string item = text.substr(at, end - at);
+    const std::size_t sign = item.find('=');
+    if (sign == 0 || sign == std::string::npos) return fail(Code::kInvalid, "\"{}\": want KEY=VALUE", item);
+    labels[item.substr(0, sign)] = item.substr(sign + 1);
+    at = end + 1;
+  }
+  return labels;
+}
+
+Access labels(std::map<std::string, std::string> Configuration::* member) {
+  return access(member, parse_labels, [](const std::map<std::string, std::string>& all) {
+    std::string joined;
+    for (const auto& [key, value] : all) joined += (joined.empty() ? "" : ",") + key + "=" + value;
+    return joined.empty() ? Json() : Json(joined);
+  });
+}
+
+Access count(std::uint32_t Configuration::* member) {
+  return access(
+      member,
+      [](const std::string& text) -> Result<std::uint32_t> {
+        std::uint32_t value = 0;
+        const char* end = text.data() + text.size();
+        const auto [at, error] = std::from_chars(text.data(), end, value);
+        if (error != std::errc{} || at != end || value == 0 || value > kMaxCount) {
+          return fail(Code::kInvalid, "\"{}\": want a number of 1 to {}", text, kMaxCount);
+        }
+        return value;
+      },
+      [](std::uint32_t value) { return Json(std::to_string(value)); });
+}
+
+Access balancing(Balancing Configuration::* member) {
+  std::vector<std::pair<std::string, Balancing>> values;
+  for (const auto& [name, value] : kBalancingNames) values.emplace_back(name, value);
+  return choice(member, std::move(values));
+}
+
 Result<std::vector<Cidr>> parse_cidrs(std::string_view value) {
   return parse_cidr_list(value);
 }
@@ -113,8 +159,8 @@ Field field(std::string group, std::string flag, std::string name, std::string p
 
 std::vector<Field> make_fields() {
   using C = Configuration;
-  const std::string objects = "Objects", node = "This node", places = "Places", talk = "Serving and logs",
-                    pods = "Pods";
+  const std::string objects = "Objects", node = "This node", places = "Places", services = "Services",
+                    talk = "Serving and logs", pods = "Pods";
   return {
       field(objects, "mode", "mode", "MODE",
             "node: run this node's pods, their network and the Services (in place of a kubelet and kube-proxy). "
@@ -138,6 +184,26 @@ std::vector<Field> make_fields() {
       field(node, "service-cidr", "serviceCIDR", "CIDR[,CIDR]",
             "Give Services from manifests their cluster IPs from here. An API server gives them itself.",
             "with --manifests 10.96.0.0/16", list(&C::service_cidrs, parse_cidrs)),
+
+      field(
+          node, "node-labels", "nodeLabels", "KEY=VALUE[,…]",
+          "Labels of this node. With --manifests the zone of topology.kubernetes.io/zone; with an API server the Node "
+          "object is registered with them, and what it says counts.",
+          "", labels(&C::node_labels)),
+
+      field(services, "load-balancing", "loadBalancing", "ALGORITHM",
+            "Spread connections of Services without annotation fairlead.io/load-balancing this way: random, "
+            "round-robin, least-connections, source-hash, destination-hash or maglev.",
+            "", balancing(&C::load_balancing)),
+      field(services, "proxy-config", "proxyConfig", "FILE",
+            "Read this file of kube-proxy's, too (KubeProxyConfiguration v1alpha1). Flags and --config win over it.",
+            "", text(&C::proxy_config, check_path)),
+      field(services, "", "maxServices", "NUMBER",
+            "Room for Service ports, of each family. Another number than an earlier agent's moves the maps, under "
+            "traffic.",
+            "", count(&C::max_services)),
+      field(services, "", "maxBackends", "NUMBER", "Room for backends of all Service ports, of each family.", "",
+            count(&C::max_backends)),
 
       field(places, "runtime-endpoint", "runtimeEndpoint", "URL", "The CRI socket of the container runtime.", "",
             text(&C::runtime_endpoint, check_endpoint)),

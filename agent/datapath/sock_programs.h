@@ -14,11 +14,11 @@
 
 namespace fairlead::datapath {
 
-// Sizes of the maps, fixed when they are first made. The defaults take about 40 MB.
+// Sizes of the maps, fixed when they are first made. The defaults take about 90 MB, and what frontends there are.
 struct SockCapacities {
-  std::uint32_t frontends = 65'536;    // of each family
-  std::uint32_t services = 65'536;     // entries: Service ports by family
-  std::uint32_t run_slots = 1U << 20;  // backends of all services, and as many again while sets change
+  std::uint32_t frontends = 262'144;   // of each family, and one for each of their addresses
+  std::uint32_t services = 262'144;    // entries: Service ports by family
+  std::uint32_t run_slots = 1U << 21;  // backends of all services, and as many again while sets change; Maglev tables
   std::uint32_t backends = 262'144;    // of each family
   std::uint32_t affinities = 65'536;   // clients × services remembered, of each family
   std::uint32_t clients = 16'384;      // network namespaces served

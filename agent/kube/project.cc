@@ -7,8 +7,11 @@
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
+
+#include "agent/kube/annotations.h"
 
 namespace fairlead::kube {
 namespace {
@@ -42,6 +45,30 @@ Result<model::ServicePort> project_service_port(const k8s::ServicePort& from, co
     port.target = number != 0 ? number : port.port;
   }
   return port;
+}
+
+// What is wrong with an annotation costs no more than its effect: an API server took it.
+void project_annotations(const k8s::ObjectMeta& meta, model::Service& service) {
+  const auto& annotations = meta.annotations();
+  const auto read = [&](const char* name, auto parse, auto take) {
+    const auto at = annotations.find(name);
+    if (at == annotations.end()) return;
+    if (auto value = parse(at->second)) {
+      take(std::move(*value));
+    } else {
+      service.unread.push_back(fmt::format("{}: {}", name, value.error().message()));
+    }
+  };
+  read(kBalancingAnnotation, read_balancing, [&](Balancing value) { service.balancing = value; });
+  read(kZoneWeightsAnnotation, read_zone_weights, [&](auto value) { service.zone_weights = std::move(value); });
+}
+
+template <class Hints>
+std::vector<std::string> project_hints(const Hints& hints) {
+  std::vector<std::string> names;
+  for (const auto& hint : hints) names.push_back(hint.name());
+  std::ranges::sort(names);
+  return names;
 }
 
 }  // namespace
@@ -91,6 +118,14 @@ Result<model::Service> project_service(const k8s::Service& from) {
         config.timeoutseconds() > 0 ? static_cast<std::uint32_t>(config.timeoutseconds()) : kDefaultAffinitySeconds;
   }
   service.publish_not_ready = spec.publishnotreadyaddresses();
+  service.internal_local = spec.internaltrafficpolicy() == "Local";
+  using Distribution = model::TrafficDistribution;
+  if (const std::string& wanted = spec.trafficdistribution(); wanted == "PreferSameNode") {
+    service.distribution = Distribution::kSameNode;
+  } else if (wanted == "PreferSameZone" || wanted == "PreferClose") {
+    service.distribution = Distribution::kSameZone;
+  }
+  project_annotations(from.metadata(), service);
   return service;
 }
 
@@ -128,6 +163,8 @@ Result<model::EndpointSlice> project_endpoint_slice(const k8s::EndpointSlice& fr
     endpoint.node = each.nodename();
     endpoint.zone = each.zone();
     endpoint.target_uid = each.targetref().uid();
+    endpoint.zone_hints = project_hints(each.hints().forzones());
+    endpoint.node_hints = project_hints(each.hints().fornodes());
     slice.endpoints.push_back(std::move(endpoint));
   }
   return slice;

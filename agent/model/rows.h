@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "agent/base/balancing.h"
 #include "agent/base/clock.h"
 #include "agent/base/ip.h"
 
@@ -47,6 +48,9 @@ struct ServicePort {
 // ipFamilyPolicy: whether a Service has addresses of families beyond the ones that it names, where the node has more.
 enum class FamilyPolicy { kSingleStack, kPreferDualStack, kRequireDualStack };
 
+// trafficDistribution: which endpoints a client prefers while there are any. PreferClose is kSameZone's older name.
+enum class TrafficDistribution { kAll, kSameZone, kSameNode };
+
 enum class ServiceType { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
 
 struct Service {
@@ -60,6 +64,12 @@ struct Service {
   std::uint32_t affinity_timeout_s = 0;  // 0: no session affinity
   bool publish_not_ready = false;
   FamilyPolicy family_policy = FamilyPolicy::kSingleStack;
+  bool internal_local = false;  // internalTrafficPolicy: Local
+  TrafficDistribution distribution = TrafficDistribution::kAll;
+  std::optional<Balancing> balancing;  // by annotation
+  std::map<std::string, std::uint32_t>
+      zone_weights;                 // by annotation: what a backend of the zone weighs; 0 … kMaxWeight
+  std::vector<std::string> unread;  // annotations of ours without effect, and why
   auto operator<=>(const Service&) const = default;
 };
 
@@ -70,7 +80,9 @@ struct Endpoint {
   bool terminating = false;
   std::string node;
   std::string zone;
-  std::string target_uid;  // of the pod behind it, or empty
+  std::string target_uid;               // of the pod behind it, or empty
+  std::vector<std::string> zone_hints;  // zones whose clients shall prefer it …
+  std::vector<std::string> node_hints;  // … and nodes; ascending
   auto operator<=>(const Endpoint&) const = default;
 };
 
@@ -90,6 +102,13 @@ struct EndpointSlice {
   std::string service_key() const { return id.ns + "/" + service; }
   auto operator<=>(const EndpointSlice&) const = default;
 };
+
+inline constexpr auto kZoneLabel = "topology.kubernetes.io/zone";
+// The zone that a node's labels name, or empty.
+inline std::string zone_of(const Labels& labels) {
+  const auto zone = labels.find(kZoneLabel);
+  return zone == labels.end() ? "" : zone->second;
+}
 
 // A pod that this node is asked to run. Key: uid. The row's absence asks for its graceful deletion.
 struct Pod {

@@ -17,11 +17,13 @@ std::string kibibytes(std::uint64_t bytes) {
 }
 
 Json labels(const Identity& identity, const MachineFacts& facts) {
-  return {{"kubernetes.io/hostname", identity.name},
-          {"kubernetes.io/os", "linux"},
-          {"kubernetes.io/arch", facts.architecture},
-          {"beta.kubernetes.io/os", "linux"},
-          {"beta.kubernetes.io/arch", facts.architecture}};
+  Json all{{"kubernetes.io/hostname", identity.name},
+           {"kubernetes.io/os", "linux"},
+           {"kubernetes.io/arch", facts.architecture},
+           {"beta.kubernetes.io/os", "linux"},
+           {"beta.kubernetes.io/arch", facts.architecture}};
+  for (const auto& [key, value] : identity.labels) all[key] = value;
+  return all;
 }
 
 }  // namespace

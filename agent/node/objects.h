@@ -2,6 +2,7 @@
 // Pure: the Node and Lease objects of this node, from facts and the present moment, as JSON the API server takes.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct Identity {
   std::vector<IpAddress> addresses;
   std::string agent_version;  // "v0.1.0"
   unsigned max_pods = 110;
+  std::map<std::string, std::string> labels = {};  // beyond those that every node has
 };
 
 // What the runtime tells of itself.

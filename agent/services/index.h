@@ -20,9 +20,9 @@ struct ServiceState {
   std::shared_ptr<const model::Service> declared;   // nullptr: deleted, or only slices speak of it so far
   std::shared_ptr<const model::Service> effective;  // `declared` with all its addresses; nullptr until it has them
   std::map<std::string, std::shared_ptr<const model::EndpointSlice>> slices;  // by key
-  std::set<std::string> programmed;      // names of entries that may be in the maps
-  std::size_t backends = 0;              // in those entries
-  std::vector<std::string> unsupported;  // entries left out, as last warned of
+  std::set<std::string> programmed;  // names of entries that may be in the maps
+  std::size_t backends = 0;          // in those entries
+  std::vector<std::string> unread;   // the declared Service's, as last warned of
 
   EndpointSlices slice_list() const;
 };

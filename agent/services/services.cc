@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/services/services.h"
 
+#include <spdlog/fmt/ranges.h>
+
 #include <algorithm>
 
 #include "agent/base/log.h"
@@ -51,9 +53,7 @@ ServiceMetrics::ServiceMetrics(metrics::Registry& registry)
       failures(metrics::counter(registry, "fairlead_service_sync_failures_total",
                                 "Failed attempts to put a Service into the maps.")),
       repairs(metrics::counter(registry, "fairlead_service_audit_repairs_total",
-                               "Entries that an audit found different from what was applied.")),
-      unsupported(metrics::counter(registry, "fairlead_service_unsupported_ports_total",
-                                   "Service ports left out because their protocol cannot be balanced.")) {}
+                               "Entries that an audit found different from what was applied.")) {}
 
 Services::Services(Loop& loop, const Clock& clock, Deps deps)
     : loop_(loop),
@@ -61,6 +61,7 @@ Services::Services(Loop& loop, const Clock& clock, Deps deps)
       deps_(std::move(deps)),
       metrics_(deps_.registry),
       index_(deps_.node),
+      site_{.node = deps_.node, .zone = "", .balancing = deps_.balancing},
       reconciler_(loop, kModule,
                   {.reconcile = [this](const std::string& key) { return reconcile(key); },
                    .passed = [this] { passed(); },
@@ -70,9 +71,10 @@ Services::Services(Loop& loop, const Clock& clock, Deps deps)
   deps_.services.attach(loop, [this](state::Delta<model::Service> delta) { services_changed(delta); });
   deps_.slices.attach(loop, [this](state::Delta<model::EndpointSlice> delta) { slices_changed(delta); });
   deps_.pods.attach(loop, [this](state::Delta<model::LocalPod> delta) { pods_changed(delta); });
+  deps_.nodes.attach(loop, [this](state::Delta<model::Node> delta) { nodes_changed(delta); });
   deps_.inspect.attach(loop, [this](const Inspect& request, Reply<Json> reply) {
     if (request.op == "services.sync") return reply(sync_state());
-    reply(answer(request, index_, reconciler_.failing()));
+    reply(answer(request, {index_, deps_.balancer, site_, reconciler_.failing()}));
   });
 }
 
@@ -132,6 +134,18 @@ void Services::pods_changed(const state::Delta<model::LocalPod>& delta) {
   reconciler_.run_now(touched);
 }
 
+// Another zone prefers other endpoints.
+void Services::nodes_changed(const state::Delta<model::Node>& delta) {
+  for (const auto& change : delta.changes) {
+    if (!change.after || change.key != site_.node) continue;
+    const std::string now = model::zone_of(change.after->labels);
+    if (std::exchange(site_.zone, now) == now) continue;
+    for (const auto& [key, state] : index_.all()) mark(key);
+  }
+  nodes_complete_ = delta.complete;
+  start_when_complete();
+}
+
 void Services::mark(const std::string& key) {
   if (pending_since_ == 0) pending_since_ = nanoseconds(clock_.wall());
   synced_ = false;
@@ -140,10 +154,10 @@ void Services::mark(const std::string& key) {
 
 void Services::start_when_complete() {
   if (reconciler_.started() || !services_complete_ || !slices_complete_) return;
-  if (pods_complete_) return start();
+  if (pods_complete_ && nodes_complete_) return start();
   if (patience_) return;
   patience_ = loop_.after(deps_.pods_patience, [this] {
-    log::warn(kModule, "starting without the list of local pods");
+    log::warn(kModule, "starting without all lists", {{"missing", fmt::format("{}", fmt::join(missing(), ", "))}});
     start();
   });
 }
@@ -169,8 +183,8 @@ Result<> Services::reconcile(const std::string& key) {
   }
   // Without addresses for what is declared, what was last in force goes on and follows its endpoints.
   ServicePlan plan;
-  if (state->effective) plan = compute_service_plan(*state->effective, state->slice_list(), index_.pods());
-  warn_unsupported(*state, plan);
+  if (state->effective) plan = compute_service_plan(*state->effective, state->slice_list(), index_.pods(), site_);
+  warn_unread(*state);
   Result<> programmed = program(*state, plan);
   index_.prune(key);
   return addressed ? programmed : addressed;
@@ -215,13 +229,12 @@ Result<> Services::program(ServiceState& state, const ServicePlan& plan) {
   return outcome;
 }
 
-void Services::warn_unsupported(ServiceState& state, const ServicePlan& plan) {
-  for (const std::string& name : plan.unsupported) {
-    if (std::ranges::find(state.unsupported, name) != state.unsupported.end()) continue;
-    metrics_.unsupported.Increment();
-    log::warn(kModule, "Service port is left out: its protocol cannot be balanced", {{"entry", name}});
+void Services::warn_unread(ServiceState& state) const {
+  const std::vector<std::string> unread = state.declared ? state.declared->unread : std::vector<std::string>();
+  if (std::exchange(state.unread, unread) == unread) return;
+  for (const std::string& why : unread) {
+    log::warn(kModule, "annotation is without effect", {{"service", state.declared->id.key()}, {"why", why}});
   }
-  state.unsupported = plan.unsupported;
 }
 
 void Services::passed() {
@@ -272,6 +285,7 @@ std::vector<std::string> Services::missing() const {
   if (!services_complete_) kinds.emplace_back("Service");
   if (!slices_complete_) kinds.emplace_back("EndpointSlice");
   if (!pods_complete_ && !reconciler_.started()) kinds.emplace_back("LocalPod");
+  if (!nodes_complete_ && !reconciler_.started()) kinds.emplace_back("Node");
   return kinds;
 }
 

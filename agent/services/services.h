@@ -35,14 +35,13 @@ struct ServiceMetrics {
   prometheus::Gauge& failing;
   prometheus::Counter& failures;
   prometheus::Counter& repairs;
-  prometheus::Counter& unsupported;
 };
 
 // Owner: main.cc. Thread: its loop, except health(). Starts once Services and EndpointSlices are complete and so are
-// local pods (or they are late: a runtime that is away must not keep Services from working), and removes what it found
-// in the maps and nobody declares only after each Service had its turn. A changed slice costs its Service; a changed
-// pod the Services that list it, which are carried out at once, ahead of all else. After each pass it says on `applied`
-// how far LocalPod rows are in the maps.
+// local pods and the node's labels (or they are late: a runtime that is away must not keep Services from working), and
+// removes what it found in the maps and nobody declares only after each Service had its turn. A changed slice costs its
+// Service; a changed pod the Services that list it, which are carried out at once, ahead of all else. After each pass
+// it says on `applied` how far LocalPod rows are in the maps.
 //
 // A Service that is deleted and made anew under its name is a change like any other: one store publishes it, where
 // removing it first would refuse connections in between.
@@ -52,14 +51,16 @@ class Services {
     state::TableReader<model::Service> services;
     state::TableReader<model::EndpointSlice> slices;
     state::TableReader<model::LocalPod> pods;
+    state::TableReader<model::Node> nodes;  // of this node, for its zone
     datapath::LoadBalancer& balancer;
     Sender<model::Applied> applied;
     metrics::Registry& registry;
     Responder<Inspect, Json> inspect;  // inspect.h, and services.sync (below)
     std::string node;
+    Balancing balancing = Balancing::kRandom;     // where a Service asks for none
     std::optional<ClusterIpAllocator> addresses;  // with manifests only: gives ClusterIPs to Services that declare none
     Duration audit_period = std::chrono::minutes(1);
-    Duration pods_patience = std::chrono::seconds(5);  // how long to wait for local pods once all else is complete
+    Duration pods_patience = std::chrono::seconds(5);  // how long to wait for local pods and the node
   };
 
   // What /healthz needs to tell.
@@ -78,6 +79,7 @@ class Services {
   void services_changed(const state::Delta<model::Service>& delta);
   void slices_changed(const state::Delta<model::EndpointSlice>& delta);
   void pods_changed(const state::Delta<model::LocalPod>& delta);
+  void nodes_changed(const state::Delta<model::Node>& delta);
   void mark(const std::string& key);
   void start_when_complete();
   void start();
@@ -85,7 +87,7 @@ class Services {
   Result<> reconcile(const std::string& key);
   Result<> give_addresses(ServiceState& state);
   Result<> program(ServiceState& state, const ServicePlan& plan);
-  void warn_unsupported(ServiceState& state, const ServicePlan& plan);
+  void warn_unread(ServiceState& state) const;
   void passed();
   void publish_applied();
   void audit();
@@ -102,6 +104,8 @@ class Services {
   bool services_complete_ = false;
   bool slices_complete_ = false;
   bool pods_complete_ = false;
+  bool nodes_complete_ = false;
+  Site site_;
   Revision pods_revision_ = 0;
   std::size_t backends_ = 0;  // in the maps, all Services
   std::uint64_t failures_counted_ = 0;

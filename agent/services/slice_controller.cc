@@ -35,6 +35,14 @@ std::string slice_name(const model::Service& service, Family family, const std::
   return name;
 }
 
+// As the EndpointSlice controller does: a ready endpoint is for its own zone, and with PreferSameNode for its node,
+// too.
+void add_hints(model::TrafficDistribution distribution, model::Endpoint& endpoint) {
+  if (distribution == model::TrafficDistribution::kAll || !endpoint.ready) return;
+  if (!endpoint.zone.empty()) endpoint.zone_hints = {endpoint.zone};
+  if (distribution == model::TrafficDistribution::kSameNode) endpoint.node_hints = {endpoint.node};
+}
+
 const std::string& namespace_of(const auto& change) {
   return change.after ? change.after->id.ns : change.before->id.ns;
 }
@@ -51,7 +59,7 @@ bool selects(const model::Labels& selector, const model::Labels& labels) {
 
 std::map<std::string, model::EndpointSlice> compute_slices(
     const model::Service& service, const std::vector<std::shared_ptr<const model::LocalPod>>& pods,
-    const std::string& node, const std::vector<Family>& configured) {
+    const std::string& node, const std::string& zone, const std::vector<Family>& configured) {
   std::map<std::string, model::EndpointSlice> slices;
   if (service.type == model::ServiceType::kExternalName) return slices;
   for (const auto& pod : pods) {
@@ -71,8 +79,11 @@ std::map<std::string, model::EndpointSlice> compute_slices(
                                  .serving = pod->serving,
                                  .terminating = pod->terminating,
                                  .node = node,
-                                 .zone = "",
-                                 .target_uid = pod->id.uid});
+                                 .zone = zone,
+                                 .target_uid = pod->id.uid,
+                                 .zone_hints = {},
+                                 .node_hints = {}});
+      add_hints(service.distribution, slice.endpoints.back());
     }
   }
   for (auto& [key, slice] : slices) std::ranges::sort(slice.endpoints);
@@ -129,7 +140,7 @@ void SliceController::recompute(const std::string& service_key) {
   if (service == ns.services.end()) return write(service_key, {});
   std::vector<std::shared_ptr<const model::LocalPod>> pods;
   for (const auto& [uid, pod] : ns.pods) pods.push_back(pod);
-  write(service_key, compute_slices(*service->second, pods, deps_.node, deps_.families));
+  write(service_key, compute_slices(*service->second, pods, deps_.node, deps_.zone, deps_.families));
 }
 
 void SliceController::write(const std::string& service_key, std::map<std::string, model::EndpointSlice> slices) {

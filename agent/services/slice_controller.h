@@ -21,11 +21,11 @@ bool selects(const model::Labels& selector, const model::Labels& labels);
 
 // Slices of one Service by key ("namespace/name"): one a family and set of resolved port numbers (a named target port
 // may mean different numbers in different pods), named after those, so that a slice keeps its name over changes. `pods`
-// are in the Service's namespace; the selector is applied here. `default_families` serve a Service that names none.
-// Pure.
+// are in the Service's namespace; the selector is applied here. `configured` families serve a Service that names none.
+// With a trafficDistribution, ready endpoints have hints for their zone and node. Pure.
 std::map<std::string, model::EndpointSlice> compute_slices(
     const model::Service& service, const std::vector<std::shared_ptr<const model::LocalPod>>& pods,
-    const std::string& node, const std::vector<Family>& configured);
+    const std::string& node, const std::string& zone, const std::vector<Family>& configured);
 
 // Owner: main.cc. Thread: the services loop. Cost: a pod's change costs the Services of its namespace a selector match
 // each, and only those that select the pod, before or after, are computed anew; only rows that differ are written.
@@ -36,6 +36,7 @@ class SliceController {
     state::TableReader<model::LocalPod> pods;
     TableWriter<model::EndpointSlice> slices;  // source "local"; completed once both tables are
     std::string node;
+    std::string zone;              // the node's, or empty
     std::vector<Family> families;  // of the service CIDRs, in order
   };
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "agent/base/ip.h"
+#include "agent/kube/annotations.h"
 #include "agent/kube/validate/checker.h"
 #include "agent/kube/validate/names.h"
 #include "agent/kube/validate/validate.h"
@@ -99,6 +100,18 @@ void check_addresses(Checker& check, const k8s::ServiceSpec& spec) {
   }
 }
 
+void check_annotations(Checker& check, const k8s::ObjectMeta& meta) {
+  const auto read = [&](const char* name, auto parse) {
+    const auto at = meta.annotations().find(name);
+    if (at == meta.annotations().end()) return;
+    if (const auto value = parse(at->second); !value) {
+      check.invalid(fmt::format("metadata.annotations[{}]", name), at->second, value.error().message());
+    }
+  };
+  read(kBalancingAnnotation, read_balancing);
+  read(kZoneWeightsAnnotation, read_zone_weights);
+}
+
 }  // namespace
 
 FieldErrors validate_service(const k8s::Service& service) {
@@ -153,6 +166,7 @@ FieldErrors validate_service(const k8s::Service& service) {
   if (!spec.internaltrafficpolicy().empty()) {
     check.one_of("spec.internalTrafficPolicy", spec.internaltrafficpolicy(), {"Cluster", "Local"});
   }
+  check_annotations(check, service.metadata());
   return check.take();
 }
 

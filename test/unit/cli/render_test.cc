@@ -23,26 +23,58 @@ TEST(RenderTable, Services) {
     {"namespace": "default", "name": "web", "type": "ClusterIP", "headless": false, "cluster_ips": ["10.96.0.10", "fd00::a"],
      "ports": [{"name": "http", "port": 80, "protocol": "TCP", "node_port": 0},
                {"name": "dns", "port": 53, "protocol": "UDP", "node_port": 30053}],
-     "backends": 3, "error": ""},
+     "balancing": "random", "backends": 3, "error": ""},
     {"namespace": "kube-system", "name": "db", "type": "ClusterIP", "headless": true, "cluster_ips": [], "ports": [],
-     "backends": 0, "error": "map fl_service: full"}])");
-  EXPECT_EQ(
-      render_table(rows, columns_of("service.list")),
-      "NAMESPACE     NAME   TYPE        CLUSTER-IP           PORT(S)               BACKENDS   STATE\n"
-      "default       web    ClusterIP   10.96.0.10,fd00::a   80/TCP,53:30053/UDP   3          ok\n"
-      "kube-system   db     ClusterIP   None                 <none>                0          map fl_service: full\n");
+     "balancing": "maglev", "backends": 0, "error": "map fl_service: full"}])");
+  EXPECT_EQ(render_table(rows, columns_of("service.list")),
+            "NAMESPACE     NAME   TYPE        CLUSTER-IP           PORT(S)               ALGORITHM   BACKENDS   STATE\n"
+            "default       web    ClusterIP   10.96.0.10,fd00::a   80/TCP,53:30053/UDP   random      3          ok\n"
+            "kube-system   db     ClusterIP   None                 <none>                maglev      0          map "
+            "fl_service: "
+            "full\n");
 }
 
 TEST(RenderTable, Backends) {
   const Json rows = Json::parse(R"([
     {"namespace": "default", "service": "web", "service_port": 80, "protocol": "TCP", "address": "10.244.0.5", "port": 8080,
-     "state": "active", "pod_uid": "u-1"},
+     "state": "active", "hits": 12, "open": 3, "pod_uid": "u-1"},
     {"namespace": "default", "service": "web", "service_port": 80, "protocol": "TCP", "address": "fd00::5", "port": 8080,
-     "state": "terminating", "pod_uid": ""}])");
+     "state": "terminating", "hits": 7, "open": 0, "pod_uid": ""}])");
   EXPECT_EQ(render_table(rows, columns_of("backend.list")),
-            "NAMESPACE   SERVICE   PORT     BACKEND           STATE         POD-UID\n"
-            "default     web       80/TCP   10.244.0.5:8080   active        u-1\n"
-            "default     web       80/TCP   [fd00::5]:8080    terminating   <none>\n");
+            "NAMESPACE   SERVICE   PORT     BACKEND           STATE         HITS   OPEN   POD-UID\n"
+            "default     web       80/TCP   10.244.0.5:8080   active        12     3      u-1\n"
+            "default     web       80/TCP   [fd00::5]:8080    terminating   7      0      <none>\n");
+}
+
+TEST(RenderService, ShowsPoliciesAndPortsWithTheirBackends) {
+  const Json service = Json::parse(R"({
+    "namespace": "default", "name": "web", "uid": "u", "type": "ClusterIP", "headless": false,
+    "cluster_ips": ["10.96.0.10"], "selector": {"app": "web"}, "balancing": "maglev", "zone_weights": {"a": 3, "b": 0},
+    "affinity_timeout_seconds": 600, "internal_traffic_policy": "Local", "traffic_distribution": "",
+    "publish_not_ready": true, "unread": ["fairlead.io/x: why"], "error": "", "ports": [
+      {"name": "http", "port": 80, "protocol": "TCP", "target_port": "www", "hits": 12, "backends": [
+        {"address": "fd00::5", "port": 8080, "state": "active", "weight": 3, "hits": 9, "open": 2, "node": "n1",
+         "zone": "a", "pod_uid": "u-1"}]},
+      {"name": "", "port": 53, "protocol": "UDP", "target_port": 53, "hits": 0, "backends": []}]})");
+  EXPECT_EQ(render_service(service),
+            "Name:                   default/web\n"
+            "UID:                    u\n"
+            "Type:                   ClusterIP\n"
+            "Cluster IPs:            10.96.0.10\n"
+            "Selector:               app=web\n"
+            "Algorithm:              maglev\n"
+            "Zone weights:           a=3,b=0\n"
+            "Session affinity:       by client, 600 s\n"
+            "Internal traffic:       Local\n"
+            "Publishes not ready:    yes\n"
+            "Without effect:         fairlead.io/x: why\n"
+            "State:                  ok\n"
+            "\n"
+            "Port http 80/TCP to www, 12 connections\n"
+            "BACKEND          STATE    WEIGHT   HITS   OPEN   NODE   ZONE   POD-UID\n"
+            "[fd00::5]:8080   active   3        9      2      n1     a      u-1\n"
+            "\n"
+            "Port 53/UDP to 53, 0 connections\n");
 }
 
 TEST(RenderTable, EndpointsAndPods) {

@@ -258,19 +258,20 @@ TEST(PodFields, UnknownWireFieldsRefuseThePodWhereverTheyAre) {
   }
 }
 
-TEST(ServiceFields, WhatSteersTrafficFromOutsideIsReportedAndLocalOnlyIsRefused) {
+TEST(ServiceFields, WhatSteersTrafficFromOutsideIsReported) {
   auto service = read_text<k8s::Service>(
-      "spec: {type: NodePort, externalTrafficPolicy: Local, externalIPs: [1.2.3.4], trafficDistribution: PreferClose,\n"
+      "spec: {type: NodePort, externalTrafficPolicy: Local, externalIPs: [1.2.3.4], trafficDistribution: PreferClose, "
+      "loadBalancerIP: 1.2.3.5,\n"
       "  ports: [{port: 80, nodePort: 30000, appProtocol: http}]}\n");
   default_service(service);
   FieldReport report = check_service_fields(service);
   EXPECT_THAT(texts(report.refused), IsEmpty());
-  EXPECT_THAT(report.reported, testing::UnorderedElementsAre("spec.externalTrafficPolicy", "spec.externalIPs",
-                                                             "spec.trafficDistribution", "spec.ports[0].nodePort",
-                                                             "spec.ports[0].appProtocol"));
+  EXPECT_THAT(report.reported,
+              testing::UnorderedElementsAre("spec.externalTrafficPolicy", "spec.externalIPs", "spec.loadBalancerIP",
+                                            "spec.ports[0].nodePort", "spec.ports[0].appProtocol"));
   service.mutable_spec()->set_internaltrafficpolicy("Local");
-  EXPECT_THAT(texts(check_service_fields(service).refused),
-              ElementsAre("spec.internalTrafficPolicy: \"Local\" is not supported by this release"));
+  service.mutable_spec()->set_trafficdistribution("PreferSameNode");
+  EXPECT_THAT(texts(check_service_fields(service).refused), IsEmpty());
 }
 
 }  // namespace

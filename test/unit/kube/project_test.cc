@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
+#include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
 
@@ -143,7 +144,65 @@ TEST(Project, APodBeingDeletedSaysHowLongItHas) {
   }
 }
 
+TEST(Project, PoliciesAndAnnotationsOfAService) {
+  using Distribution = model::TrafficDistribution;
+  for (const auto& [word, want] : std::map<std::string, Distribution>{{"PreferClose", Distribution::kSameZone},
+                                                                      {"PreferSameZone", Distribution::kSameZone},
+                                                                      {"PreferSameNode", Distribution::kSameNode},
+                                                                      {"PreferNothing", Distribution::kAll}}) {
+    const auto row =
+        project_service(read_text<k8s::Service>("{metadata: {name: w}, spec: {trafficDistribution: " + word + "}}\n"));
+    EXPECT_EQ(row->distribution, want) << word;
+    EXPECT_FALSE(row->internal_local);
+  }
+  const auto row = project_service(read_text<k8s::Service>(R"(
+metadata:
+  name: w
+  annotations: {fairlead.io/load-balancing: least-connections, fairlead.io/zone-weights: "a=3,b=0"}
+spec: {internalTrafficPolicy: Local}
+)"));
+  EXPECT_TRUE(row->internal_local);
+  EXPECT_EQ(row->balancing, Balancing::kLeastConnections);
+  EXPECT_EQ(row->zone_weights, (std::map<std::string, std::uint32_t>{{"a", 3}, {"b", 0}}));
+  EXPECT_TRUE(row->unread.empty());
+
+  // From an API server, a bad word costs no more than its effect.
+  for (const auto& [annotation, why] : std::map<std::string, std::string>{
+           {"fairlead.io/load-balancing: fastest", "\"fastest\" is not one of random, round-robin"},
+           {"fairlead.io/zone-weights: a", "\"a\": want ZONE=WEIGHT"},
+           {"fairlead.io/zone-weights: a=1,=2", "\"=2\": want ZONE=WEIGHT"},
+           {"fairlead.io/zone-weights: a=101", "\"a=101\": a weight is 0 to 100"},
+           {"fairlead.io/zone-weights: a=-1", "\"a=-1\": a weight is 0 to 100"},
+           {"fairlead.io/zone-weights: a=1,a=2", "\"a=2\": this zone has a weight already"}}) {
+    const auto bad =
+        project_service(read_text<k8s::Service>("metadata:\n  name: w\n  annotations:\n    " + annotation + "\n"));
+    ASSERT_TRUE(bad);
+    EXPECT_FALSE(bad->balancing);
+    EXPECT_TRUE(bad->zone_weights.empty());
+    ASSERT_EQ(bad->unread.size(), 1U) << annotation;
+    EXPECT_NE(bad->unread[0].find(why), std::string::npos) << bad->unread[0];
+  }
+}
+
+TEST(Project, HintsOfEndpoints) {
+  const auto row = project_endpoint_slice(read_text<k8s::EndpointSlice>(R"(
+metadata: {name: e, namespace: shop}
+addressType: IPv4
+endpoints:
+- addresses: [10.0.0.1]
+  hints: {forZones: [{name: b}, {name: a}], forNodes: [{name: n}]}
+- addresses: [10.0.0.2]
+)"));
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(row->endpoints[0].zone_hints, (Names{"a", "b"}));
+  EXPECT_EQ(row->endpoints[0].node_hints, Names{"n"});
+  EXPECT_EQ(row->endpoints[1].zone_hints, Names{});
+}
+
 TEST(Decode, KeysAndErrors) {
+  const auto node = read_text<k8s::Node>("metadata: {name: n, labels: {topology.kubernetes.io/zone: a}}\n");
+  EXPECT_EQ(decode_node(node.SerializeAsString())->first, "n");
+  EXPECT_EQ(model::zone_of(decode_node(node.SerializeAsString())->second.labels), "a");
   const auto service = read_text<k8s::Service>("metadata: {name: web, namespace: shop}\n").SerializeAsString();
   EXPECT_EQ(decode_service(service)->first, "shop/web");
   const auto pod = read_text<k8s::Pod>("metadata: {name: p, namespace: shop, uid: u}\n").SerializeAsString();

@@ -246,12 +246,21 @@ TEST(ValidateService, Specs) {
       {"{type: NodePort, externalTrafficPolicy: Odd, internalTrafficPolicy: Odd, ports: [{port: 1}]}",
        {"spec.externalTrafficPolicy: Unsupported value: \"Odd\"",
         "spec.internalTrafficPolicy: Unsupported value: \"Odd\""}},
+      {"{trafficDistribution: PreferFar, ports: [{port: 1}]}",
+       {"spec.trafficDistribution: Unsupported value: \"PreferFar\""}},
   };
   for (const auto& [text, errors] : kCases) {
     auto service = read_text<k8s::Service>(fmt::format("metadata: {{name: web, namespace: ns}}\nspec: {}\n", text));
     default_service(service);
     EXPECT_THAT(brief(validate_service(service)), ElementsAreArray(errors)) << text;
   }
+  auto annotated = read_text<k8s::Service>(
+      "metadata: {name: web, namespace: ns, annotations: {fairlead.io/load-balancing: best}}\n"
+      "spec: {ports: [{port: 1}]}\n");
+  default_service(annotated);
+  const auto errors = validate_service(annotated);
+  ASSERT_EQ(errors.size(), 1U);
+  EXPECT_EQ(errors[0].field, "metadata.annotations[fairlead.io/load-balancing]");
   auto service = read_text<k8s::Service>("metadata: {name: -web, namespace: ns}\nspec: {ports: [{port: 1}]}\n");
   default_service(service);
   EXPECT_THAT(brief(validate_service(service)), ElementsAreArray({"metadata.name: Invalid value: \"-web\""}));

@@ -71,9 +71,11 @@ struct ServicesTest : testing::Test {
   state::Table<model::Service> service_table{{"api"}};
   state::Table<model::EndpointSlice> slice_table{{"api"}};
   state::Table<model::LocalPod> pod_table{{"pods"}};
+  state::Table<model::Node> node_table{{"api"}};
   TableWriter<model::Service> services = service_table.writer("api");
   TableWriter<model::EndpointSlice> slices = slice_table.writer("api");
   TableWriter<model::LocalPod> pods = pod_table.writer("pods");
+  TableWriter<model::Node> nodes = node_table.writer("api");
   std::pair<Sender<model::Applied>, Receiver<model::Applied>> applied = make_channel<model::Applied>();
   std::pair<Caller<Inspect, Json>, Responder<Inspect, Json>> inspect = make_request<Inspect, Json>();
   std::optional<ClusterIpAllocator> addresses;
@@ -86,6 +88,7 @@ struct ServicesTest : testing::Test {
                    Services::Deps{.services = service_table.reader(),
                                   .slices = slice_table.reader(),
                                   .pods = pod_table.reader(),
+                                  .nodes = node_table.reader(),
                                   .balancer = balancer,
                                   .applied = applied.first,
                                   .registry = registry,
@@ -109,6 +112,7 @@ struct ServicesTest : testing::Test {
     services.set_complete();
     slices.set_complete();
     pods.set_complete();
+    nodes.set_complete();
   }
   void start() {
     make();

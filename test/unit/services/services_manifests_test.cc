@@ -100,6 +100,7 @@ TEST_F(ManifestsTest, PodsBecomeBackendsByWayOfSlices) {
                                                  .pods = pod_table.reader(),
                                                  .slices = slice_table.writer("api"),
                                                  .node = "node-1",
+                                                 .zone = "",
                                                  .families = {Family::kV4}});
   make();
   services.upsert("default/web", service("web", {}));
@@ -109,6 +110,7 @@ TEST_F(ManifestsTest, PodsBecomeBackendsByWayOfSlices) {
   loop.poll();
   EXPECT_TRUE(balancer.calls.empty());
   pods.set_complete();
+  nodes.set_complete();
   loop.poll();
   EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1 10.0.0.2");
   auto leaving = pod("a", "web", {"10.0.0.1"});

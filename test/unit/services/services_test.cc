@@ -14,13 +14,16 @@ TEST_F(ServicesTest, TouchesNothingBeforeAllIsKnownAndCleansUpLast) {
   declare("db", 11, {"10.0.0.2"});
   services.set_complete();
   loop.poll();
-  EXPECT_EQ(ask("services.sync").value()["missing"], (Json{"EndpointSlice", "LocalPod"}));
+  EXPECT_EQ(ask("services.sync").value()["missing"], (Json{"EndpointSlice", "LocalPod", "Node"}));
   slices.set_complete();
   loop.poll();
   EXPECT_TRUE(balancer.calls.empty());
   EXPECT_FALSE(heard());
   EXPECT_FALSE(domain->health().synced);
   pods.set_complete();
+  loop.poll();
+  EXPECT_TRUE(balancer.calls.empty());
+  nodes.set_complete();
   loop.poll();
   EXPECT_EQ(balancer.calls,
             (std::vector<std::string>{std::string("apply ") + kDb, std::string("apply ") + kWeb, "remove_unclaimed"}));
@@ -200,15 +203,27 @@ TEST_F(ServicesTest, OfDeadPodsThatNoSliceListsOnlyTheLatestAreRemembered) {
   EXPECT_EQ(balancer.backends(kWeb), "10.1.0.1");
 }
 
-TEST_F(ServicesTest, UnsupportedPortsAreCountedOnce) {
-  auto web = service("web");
-  web.ports.push_back({"sctp", 80, Protocol::kSctp, std::uint16_t{8080}, 0});
-  services.upsert("default/web", web);
+// The node's zone decides which hints are meant for it; another zone is another plan for all.
+TEST_F(ServicesTest, FollowsTheNodeFromZoneToZone) {
+  services.upsert("default/web", service("web"));
+  auto near = endpoint("10.0.0.1");
+  auto far = endpoint("10.0.0.2");
+  near.zone_hints = {"zone-a"};
+  far.zone_hints = {"zone-b"};
+  slices.upsert("default/web-1", slice("web", "web-1", {near, far}));
   start();
-  list("web", {"10.0.0.1"});
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1 10.0.0.2");
+  for (const auto& [zone, want] : std::map<std::string, std::string>{
+           {"zone-a", "10.0.0.1"}, {"zone-b", "10.0.0.2"}, {"zone-c", "10.0.0.1 10.0.0.2"}}) {
+    nodes.upsert("node-1", {"node-1", {{model::kZoneLabel, zone}}});
+    loop.poll();
+    EXPECT_EQ(balancer.backends(kWeb), want) << zone;
+  }
+  nodes.upsert("node-2", {"node-2", {{model::kZoneLabel, "zone-a"}}});
+  balancer.calls.clear();
+  nodes.upsert("node-1", {"node-1", {{model::kZoneLabel, "zone-c"}, {"other", "label"}}});
   loop.poll();
-  EXPECT_EQ(balancer.entries.size(), 1U);
-  EXPECT_NE(metrics_text().find("fairlead_service_unsupported_ports_total 1\n"), std::string::npos);
+  EXPECT_TRUE(balancer.calls.empty()) << "the zone is the same";
 }
 
 TEST_F(ServicesTest, AnAuditRepairsWhatDiffers) {
@@ -252,7 +267,12 @@ TEST_F(ServicesTest, MetricsAndHealthFollowThePasses) {
 TEST_F(ServicesTest, AnswersQuestions) {
   auto web = service("web");
   web.affinity_timeout_s = 600;
+  web.balancing = Balancing::kMaglev;
+  web.distribution = model::TrafficDistribution::kSameNode;
+  web.zone_weights = {{"zone-a", 3}};
+  web.unread = {"some annotation: why"};
   services.upsert("default/web", web);
+  balancer.uses[kWeb] = {.hits = 12, .backends = {{{ip("10.0.0.1"), 8080}, 9, 2}}};
   auto other = service("other", {"10.96.0.12"});
   other.id.ns = "kube-system";
   services.upsert("kube-system/other", other);
@@ -266,6 +286,8 @@ TEST_F(ServicesTest, AnswersQuestions) {
   Json want{{"namespace", "default"}, {"name", "web"},   {"type", "ClusterIP"},
             {"headless", false},      {"error", ""},     {"cluster_ips", Json::array({"10.96.0.10"})},
             {"backends", 1},          {"ports", {port}}, {"affinity_timeout_seconds", 600}};
+  want.update(
+      {{"balancing", "maglev"}, {"internal_traffic_policy", "Cluster"}, {"traffic_distribution", "PreferSameNode"}});
   EXPECT_EQ(ask("service.list", {{"namespace", "default"}}).value(), Json::array({want}));
   EXPECT_EQ(ask("service.list").value().size(), 2U);
 
@@ -275,6 +297,11 @@ TEST_F(ServicesTest, AnswersQuestions) {
                                 {"serving", true},
                                 {"terminating", false},
                                 {"pod_uid", "u-10.0.0.1"},
+                                {"node", "node-1"},
+                                {"zone", ""},
+                                {"weight", 1},
+                                {"hits", 9},
+                                {"open", 2},
                                 {"state", "active"}},
                                {{"address", "10.0.0.2"},
                                 {"port", 8080},
@@ -282,10 +309,18 @@ TEST_F(ServicesTest, AnswersQuestions) {
                                 {"serving", true},
                                 {"terminating", true},
                                 {"pod_uid", "u-10.0.0.2"},
+                                {"node", "node-1"},
+                                {"zone", ""},
+                                {"weight", 1},
+                                {"hits", 0},
+                                {"open", 0},
                                 {"state", "terminating"}}});
   want["uid"] = "web-uid";
   want["selector"] = {{"app", "web"}};
   want["publish_not_ready"] = false;
+  want["zone_weights"] = {{"zone-a", 3}};
+  want["unread"] = {"some annotation: why"};
+  want["ports"][0]["hits"] = 12;
   want["ports"][0]["backends"] = backends;
   EXPECT_EQ(ask("service.get", {{"name", "web"}}).value(), want);
 

@@ -11,7 +11,7 @@ namespace {
 using Pods = std::vector<std::shared_ptr<const model::LocalPod>>;
 
 std::map<std::string, model::EndpointSlice> slices_of(const model::Service& service, const Pods& pods) {
-  return compute_slices(service, pods, "node-1", {Family::kV4});
+  return compute_slices(service, pods, "node-1", "", {Family::kV4});
 }
 
 TEST(Slices, OneAFamilyWithTheConditionsOfEachPod) {
@@ -29,6 +29,39 @@ TEST(Slices, OneAFamilyWithTheConditionsOfEachPod) {
   EXPECT_EQ(
       slices.at("default/web.ipv6.8080"),
       slice("web", "web.ipv6.8080", {endpoint("fd01::1", "a"), endpoint("fd01::2", "b", false, false)}, Family::kV6));
+}
+
+// The EndpointSlice controller's hints: of ready endpoints only; PreferSameNode has both kinds.
+TEST(Slices, HintsFollowTrafficDistribution) {
+  model::LocalPod unready = pod("b", "web", {"10.0.0.2"});
+  unready.ready = false;
+  using Names = std::vector<std::string>;
+  const struct {
+    model::TrafficDistribution distribution;
+    Names zones, nodes;
+  } cases[] = {{model::TrafficDistribution::kAll, {}, {}},
+               {model::TrafficDistribution::kSameZone, {"zone-a"}, {}},
+               {model::TrafficDistribution::kSameNode, {"zone-a"}, {"node-1"}}};
+  for (const auto& each : cases) {
+    model::Service web = service("web");
+    web.distribution = each.distribution;
+    const auto endpoints =
+        compute_slices(web, {shared(pod("a", "web", {"10.0.0.1"})), shared(unready)}, "node-1", "zone-a", {Family::kV4})
+            .at("default/web.ipv4.8080")
+            .endpoints;
+    EXPECT_EQ(endpoints[0].zone, "zone-a");
+    EXPECT_EQ(endpoints[0].zone_hints, each.zones);
+    EXPECT_EQ(endpoints[0].node_hints, each.nodes);
+    EXPECT_EQ(endpoints[1].zone_hints, Names{});
+    EXPECT_EQ(endpoints[1].node_hints, Names{});
+  }
+  model::Service web = service("web");
+  web.distribution = model::TrafficDistribution::kSameZone;
+  EXPECT_EQ(compute_slices(web, {shared(pod("a", "web", {"10.0.0.1"}))}, "node-1", "", {Family::kV4})
+                .at("default/web.ipv4.8080")
+                .endpoints[0]
+                .zone_hints,
+            Names{});
 }
 
 TEST(Slices, LeaveOutPodsThatAreNoEndpoints) {
@@ -93,6 +126,7 @@ struct ControllerTest : testing::Test {
                               .pods = pods.reader(),
                               .slices = slices.writer("local"),
                               .node = "node-1",
+                              .zone = "",
                               .families = {Family::kV4}}};
 
   // Keys of the slices that the last step wrote.
