@@ -17,7 +17,7 @@ using Keyed = std::pair<std::string, Row>;
 
 Result<Keyed<model::Service>> decode_service(std::string_view bytes);
 Result<Keyed<model::EndpointSlice>> decode_endpoint_slice(std::string_view bytes);
-Result<Keyed<model::Pod>> decode_pod(std::string_view bytes);        // keyed by uid; source "api"
+Result<Keyed<model::Pod>> decode_pod(std::string_view bytes);  // keyed by uid; source "api"
 Result<Keyed<model::ConfigData>> decode_config_map(std::string_view bytes);
 Result<Keyed<model::ConfigData>> decode_secret(std::string_view bytes);
 Result<Keyed<model::Node>> decode_node(std::string_view bytes);  // keyed by name

@@ -116,7 +116,8 @@ TEST_F(FairleadctlTest, StatusExitsZeroOnlyWhenSynced) {
 TEST_F(FairleadctlTest, ListsAndShowsInEachFormat) {
   EXPECT_TRUE(ctl({"service", "list"}).out.starts_with("NAMESPACE   NAME"));
   EXPECT_EQ(ctl({"service", "get", "a/web", "-o", "yaml"}).out, "name: web\nnamespace: a\n");
-  EXPECT_EQ(ctl({"-n", "a", "service", "get", "web"}).out, "name: web\nnamespace: a\n");
+  EXPECT_EQ(ctl({"-n", "a", "service", "get", "web"}).out,
+            "Name:                   a/web\nSession affinity:       none\nState:                  ok\n");
   EXPECT_EQ(ctl({"service", "get", "web", "-n", "a"}).code, 0);
   EXPECT_EQ(Json::parse(ctl({"-o", "json", "service", "list"}).out).at(0)["name"], "web");
   EXPECT_EQ(ctl({"config"}).out, "kind: AgentConfiguration\n");

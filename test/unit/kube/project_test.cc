@@ -190,18 +190,18 @@ metadata: {name: e, namespace: shop}
 addressType: IPv4
 endpoints:
 - addresses: [10.0.0.1]
-  hints: {forZones: [{name: b}, {name: a}], forNodes: [{name: n}]}
+  hints: {forZones: [{name: b}, {name: a}], forNodes: [{name: node-1}]}
 - addresses: [10.0.0.2]
 )"));
   using Names = std::vector<std::string>;
   EXPECT_EQ(row->endpoints[0].zone_hints, (Names{"a", "b"}));
-  EXPECT_EQ(row->endpoints[0].node_hints, Names{"n"});
+  EXPECT_EQ(row->endpoints[0].node_hints, Names{"node-1"});
   EXPECT_EQ(row->endpoints[1].zone_hints, Names{});
 }
 
 TEST(Decode, KeysAndErrors) {
-  const auto node = read_text<k8s::Node>("metadata: {name: n, labels: {topology.kubernetes.io/zone: a}}\n");
-  EXPECT_EQ(decode_node(node.SerializeAsString())->first, "n");
+  const auto node = read_text<k8s::Node>("metadata: {name: node-1, labels: {topology.kubernetes.io/zone: a}}\n");
+  EXPECT_EQ(decode_node(node.SerializeAsString())->first, "node-1");
   EXPECT_EQ(model::zone_of(decode_node(node.SerializeAsString())->second.labels), "a");
   const auto service = read_text<k8s::Service>("metadata: {name: web, namespace: shop}\n").SerializeAsString();
   EXPECT_EQ(decode_service(service)->first, "shop/web");

@@ -24,6 +24,9 @@ TEST(NodeObjects, TheSchedulerFindsLabelsAndResources) {
   const Json node = node_object(kNode, kFacts);
   EXPECT_EQ(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
   EXPECT_TRUE(missing_labels(node, kNode, kFacts).is_null());
+  Identity zoned = kNode;
+  zoned.labels = {{"topology.kubernetes.io/zone", "a"}};
+  EXPECT_EQ(missing_labels(node, zoned, kFacts), (Json{{"topology.kubernetes.io/zone", "a"}}));
   Json other = node;
   other["metadata"]["labels"]["kubernetes.io/arch"] = "arm64";
   EXPECT_EQ(missing_labels(other, kNode, kFacts), (Json{{"kubernetes.io/arch", "amd64"}}));
