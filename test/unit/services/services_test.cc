@@ -215,13 +215,13 @@ TEST_F(ServicesTest, FollowsTheNodeFromZoneToZone) {
   EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1 10.0.0.2");
   for (const auto& [zone, want] : std::map<std::string, std::string>{
            {"zone-a", "10.0.0.1"}, {"zone-b", "10.0.0.2"}, {"zone-c", "10.0.0.1 10.0.0.2"}}) {
-    nodes.upsert("node-1", {"node-1", {{model::kZoneLabel, zone}}});
+    nodes.upsert("node-1", {"node-1", "", {{model::kZoneLabel, zone}}, {}});
     loop.poll();
     EXPECT_EQ(balancer.backends(kWeb), want) << zone;
   }
-  nodes.upsert("node-2", {"node-2", {{model::kZoneLabel, "zone-a"}}});
+  nodes.upsert("node-2", {"node-2", "", {{model::kZoneLabel, "zone-a"}}, {}});
   balancer.calls.clear();
-  nodes.upsert("node-1", {"node-1", {{model::kZoneLabel, "zone-c"}, {"other", "label"}}});
+  nodes.upsert("node-1", {"node-1", "", {{model::kZoneLabel, "zone-c"}, {"other", "label"}}, {}});
   loop.poll();
   EXPECT_TRUE(balancer.calls.empty()) << "the zone is the same";
 }
