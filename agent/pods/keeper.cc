@@ -249,6 +249,7 @@ void Keeper::probe() {
     probed.readiness = spec(container.has_readinessprobe(), container.readinessprobe());
     probed.startup = spec(container.has_startupprobe(), container.startupprobe());
     if (!probed.liveness && !probed.readiness && !probed.startup) continue;
+    context_.readiness.adopt(last->id, last->started);
     probed.was_started = !probed.startup || context_.readiness.was_started(last->id);
     probed.was_ready = context_.readiness.was_ready(last->id);
     if (probed.startup) started_.try_emplace(last->id, probed.was_started);

@@ -47,7 +47,7 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
       node_(node_facts(deps_.config)),
       reader_(loop, deps_.runtime, node_.owner),
       prober_(loop, clock, deps_.runtime, deps_.registry),
-      readiness_(deps_.config.state_dir + "/readiness.json"),
+      readiness_(deps_.config.state_dir + "/readiness.json", clock.wall()),
       images_(
           loop, clock, deps_.runtime,
           [this](ConfigKind kind, const std::string& key) { return find_config(kind, key); }, event_teller_),

@@ -15,14 +15,17 @@ constexpr int kVersion = 1;
 
 }  // namespace
 
-Readiness::Readiness(std::string path) : path_(std::move(path)) {
+Readiness::Readiness(std::string path, WallTime now) : path_(std::move(path)) {
   const auto text = read_file(path_);
   if (!text) {
-    if (text.error().code != Code::kNotFound) log::warn("pods", "readiness is forgotten", {{"error", text.error()}});
+    if (text.error().code == Code::kNotFound) return;
+    forgotten_until_ = now;
+    log::warn("pods", "readiness is forgotten", {{"error", text.error()}});
     return;
   }
   const Json file = Json::parse(*text, nullptr, false);
   if (!file.is_object() || file.value("version", Json()) != kVersion || !file.value("ready", Json()).is_array()) {
+    forgotten_until_ = now;
     log::warn("pods", "readiness is forgotten: the file is not of version 1", {{"file", path_}});
     return;
   }
@@ -31,6 +34,12 @@ Readiness::Readiness(std::string path) : path_(std::move(path)) {
       if (id.is_string()) ids->insert(id.get<std::string>());
     }
   }
+}
+
+void Readiness::adopt(const std::string& container_id, WallTime started) {
+  if (started >= forgotten_until_ || !adopted_.insert(container_id).second) return;
+  set(container_id, true);
+  set_started(container_id, true);
 }
 
 void Readiness::put(std::set<std::string>& ids, const std::string& id, bool in) {
