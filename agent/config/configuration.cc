@@ -63,6 +63,10 @@ class Builder {
       return fail(Code::kInvalid, "{} and {} exclude each other: objects have one source", origin("manifests"),
                   origin("kubeconfig"));
     }
+    if (!out.manifests.empty() && !out.static_pod_path.empty()) {
+      return fail(Code::kInvalid, "{} is for pods beside an API server's: {} has pods already", origin("staticPodPath"),
+                  origin("manifests"));
+    }
     if (needs_source && out.manifests.empty() && out.kubeconfig.empty() && !host.in_cluster) {
       return fail(Code::kInvalid, "no source of objects: set --manifests DIR or --kubeconfig FILE");
     }

@@ -26,8 +26,9 @@ std::string_view to_string(Mode mode);
 
 struct AgentConfiguration {
   Mode mode = Mode::kNode;
-  std::string manifests;   // folder; empty: objects come from an API server
-  std::string kubeconfig;  // file; empty, without manifests: in-cluster credentials
+  std::string manifests;        // folder; empty: objects come from an API server
+  std::string kubeconfig;       // file; empty, without manifests: in-cluster credentials
+  std::string static_pod_path;  // folder of pods beside those of the API server; empty: none
   std::string node_name;
   std::vector<IpAddress> node_ips;  // at most one of a family, the first is primary
   std::vector<Cidr> pod_cidrs;      // empty: those of the Node object

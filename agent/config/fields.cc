@@ -172,6 +172,9 @@ std::vector<Field> make_fields() {
           "", text(&C::manifests, check_path)),
       field(objects, "kubeconfig", "kubeconfig", "FILE", "Take all objects from the API server that this file names.",
             "in a pod, its service account", text(&C::kubeconfig, check_path)),
+      field(objects, "pod-manifest-path", "staticPodPath", "DIR",
+            "Run the static pods in this folder's YAML and JSON files too, beside those of the API server.", "none",
+            text(&C::static_pod_path, check_path)),
 
       field(node, "node-name", "nodeName", "NAME", "The name of this node's Node object.",
             "the host name, in lower case", text(&C::node_name, check_node_name)),

@@ -26,7 +26,7 @@ ManifestSource::ManifestSource(Loop& loop, ManifestConfig config, ManifestWriter
     : loop_(loop),
       config_(std::move(config)),
       writers_(std::move(writers)),
-      reader_{config_.node_name},
+      reader_{config_.node_name, config_.static_pods},
       inspect_(std::move(inspect)),
       last_good_(config_.state_directory + "/manifests", config_.directory),
       watcher_(loop, [this] { schedule(config_.settle); }),
@@ -96,10 +96,12 @@ void ManifestSource::scan() {
     publish();
   }
   if (!std::exchange(complete_, true)) {
-    writers_.config_maps.set_complete();
-    writers_.secrets.set_complete();
-    writers_.services.set_complete();
-    writers_.endpoint_slices.set_complete();
+    if (!config_.static_pods) {
+      writers_.config_maps.set_complete();
+      writers_.secrets.set_complete();
+      writers_.services.set_complete();
+      writers_.endpoint_slices.set_complete();
+    }
     writers_.pods.set_complete();
     log::info(kModule, "manifests are read", {{"directory", config_.directory}, {"objects", written_.size()}});
   }

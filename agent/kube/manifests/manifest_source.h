@@ -25,6 +25,7 @@ struct ManifestConfig {
   std::string directory;
   std::string node_name;
   std::string state_directory;                     // kept copies go to its folder "manifests"
+  bool static_pods = false;                        // only pods, as ManifestReader says; only `pods` is written
   Duration rescan = std::chrono::seconds(20);      // the safety net under inotify
   Duration retry = std::chrono::seconds(1);        // while the directory cannot be read
   Duration settle = std::chrono::milliseconds(5);  // events this close together are one scan
@@ -39,7 +40,7 @@ struct ManifestWriters {
 };
 
 // Owner: main.cc; thread: `loop`, which is an edge's own: files are read on it. Cost: a scan stats every file, and
-// reads those that changed. Once the first scan is through, all five writers are complete. An object that is bad keeps
+// reads those that changed. Once the first scan is through, all writers are complete. An object that is bad keeps
 // its last good version, over restarts too; one that leaves the directory is erased. Counts files, objects, kept and
 // refused ones. Answers "manifests.status".
 class ManifestSource {

@@ -40,9 +40,10 @@ constexpr std::array<std::string_view, 7> kControllers{"Deployment", "ReplicaSet
                                                        "Job",        "CronJob",    "ReplicationController"};
 
 // Why an object of this kind and version cannot be had from a manifest; empty: it can.
-FieldError wrong_kind(std::string_view kind, std::string_view api_version) {
+FieldError wrong_kind(std::string_view kind, std::string_view api_version, bool only_pods) {
   if (kind.empty()) return {"kind", "Required value"};
   if (api_version.empty()) return {"apiVersion", "Required value"};
+  if (only_pods && kind != "Pod") return {"kind", fmt::format("{} is for the API server: here are static pods", kind)};
   if (std::ranges::find(kControllers, kind) != kControllers.end()) {
     return {"kind", fmt::format("{} needs a control plane: use --kubeconfig, or write Pods", kind)};
   }
@@ -96,6 +97,7 @@ struct Draft {
     errors = std::move(report.refused);
     object.reported = std::move(report.reported);
     if (!errors.empty()) return;
+    if (reader.static_pods) pod->mutable_metadata()->mutable_name()->append("-" + reader.node_name);
     std::string& node_name = *pod->mutable_spec()->mutable_nodename();
     if (node_name.empty()) node_name = reader.node_name;
     pod->mutable_metadata()->set_uid(manifest_pod_uid(node_name, *pod));
@@ -165,7 +167,7 @@ void ManifestReader::read_object(const yaml::Node& node, ManifestPlace place, co
   } else if (place.ns.empty()) {
     place.ns = "default";
   }
-  if (FieldError wrong = wrong_kind(place.kind, node.text_of("apiVersion")); !wrong.reason.empty()) {
+  if (FieldError wrong = wrong_kind(place.kind, node.text_of("apiVersion"), static_pods); !wrong.reason.empty()) {
     return refuse({std::move(wrong)});
   }
   ManifestObject object;

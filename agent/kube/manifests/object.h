@@ -56,6 +56,9 @@ struct ManifestContent {
 // Who reads: a pod without a node goes to `node_name`; `source` is what Pod rows name as theirs (the file's path).
 struct ManifestReader {
   std::string node_name;
+  // Only pods, which are this node's alone: "-NODE" is added to their names, as kubelet does, so that the mirrors of
+  // many nodes' pods from one file differ.
+  bool static_pods = false;
   ManifestContent read(std::string_view text, const std::string& source) const;
   // A single object, as a List's item or the kept copy has it.
   void read_object(const yaml::Node& node, ManifestPlace place, const std::string& source,

@@ -36,6 +36,23 @@ std::vector<std::string> keys(const ManifestContent& content) {
   return all;
 }
 
+TEST(ManifestReader, StaticPodsCarryTheirNodesNameAndComeAlone) {
+  const ManifestReader reader{.node_name = "n1", .static_pods = true};
+  const auto content = reader.read(
+      "apiVersion: v1\nkind: Pod\nmetadata: {name: etcd}\nspec: {containers: [{name: c, image: x}]}\n---\n"
+      "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1}]}\n",
+      "/m/f.yaml");
+  ASSERT_EQ(content.objects.size(), 1U);
+  const auto& pod = std::get<model::Pod>(content.objects[0].row);
+  EXPECT_EQ(pod.id.name, "etcd-n1");
+  EXPECT_EQ(pod.source, "/m/f.yaml");
+  EXPECT_EQ(pod.object->metadata().name(), "etcd-n1");
+  EXPECT_THAT(refusals(content),
+              ElementsAre("2:7 Service/default/a kind: Service is for the API server: here are static pods"));
+  // The kept copy is read by the same rules: it has the name of the file.
+  EXPECT_EQ(content.objects[0].source.find("etcd-n1"), std::string::npos);
+}
+
 TEST(ManifestReader, KindsThatAreNoneSayWhy) {
   const std::pair<const char*, const char*> kCases[] = {
       {"- a\n", "1:1  expected an object, got a list"},
