@@ -13,7 +13,7 @@
 //   edge ──▶ services, slices, pods, config maps, secrets, node (tables)
 //   node ──▶ network (pod ranges)      pods ──▶ network (dataplane mode: an ADD waits for its Pod object)
 //   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
-//   services ──▶ Applied ──▶ pods      pods ──▶ PodStatusUpdate ──▶ edge
+//   services ──▶ Applied ──▶ pods      pods ──▶ statuses, events, wants of config, static pods, tokens asked ──▶ edge
 //   network ──▶ namespaces (table) ──▶ sockets ◀── BackendsGone ◀── load balancer (services)
 //
 // Stop: intake first (servers), then the edge, then pods, services, network, sockets, flows; threads are joined in that
@@ -23,6 +23,8 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <tuple>
+#include <utility>
 
 #include "agent/base/atomic_file.h"
 #include "agent/base/channel.h"
@@ -67,6 +69,7 @@ using config::AgentConfiguration;
 using config::Mode;
 
 constexpr auto kManifestSource = "manifests";
+constexpr auto kStaticSource = "static";
 constexpr auto kSliceController = "slice-controller";
 constexpr auto kPods = "pods";
 constexpr auto kNetwork = "network";
@@ -90,6 +93,15 @@ pods::Allocatable allocatable(const node::MachineFacts& facts) {
           .memory_bytes = static_cast<std::int64_t>(node::allocatable_memory(facts)),
           .ephemeral_bytes = static_cast<std::int64_t>(node::allocatable_disk(facts))};
 }
+
+// What the pods domain tells, and where it asks, about its pods.
+struct PodTellers {
+  Sender<model::PodStatusUpdate> statuses;
+  Sender<model::EventNote> events;
+  Sender<model::StaticPod> static_pods;
+  Sender<model::ConfigWant> config_wants;
+  Caller<model::TokenAsk, model::ServiceAccountToken> tokens;
+};
 
 // The whole agent. Members are in the order in which they are made; the destructor undoes it, after every thread ended.
 class Agent {
@@ -124,6 +136,7 @@ class Agent {
  private:
   bool uses_manifests() const { return !config_.manifests.empty(); }
   bool runs_pods() const { return config_.mode == Mode::kNode; }
+  bool has_static_pods() const { return runs_pods() && !config_.static_pod_path.empty(); }
   std::string source() const { return uses_manifests() ? kManifestSource : kube::kApiSource; }
 
   node::Identity identity() const {
@@ -158,8 +171,6 @@ class Agent {
 
   Result<> build_source() {
     auto [caller, responder] = make_request<Inspect, Json>();
-    auto [statuses, status_reader] = make_channel<model::PodStatusUpdate>();
-    pod_statuses_ = statuses;
     if (uses_manifests()) {
       manifests_ = std::make_unique<kube::ManifestSource>(
           edge_.loop(),
@@ -177,10 +188,13 @@ class Agent {
       TableWriter<model::Node> nodes = node_table_.writer(source());
       nodes.upsert(config_.node_name, {config_.node_name, "", config_.node_labels, {}});
       nodes.set_complete();
-      return {};  // nobody reports statuses of manifests: their channel's reader ends here
+      std::tie(pod_ends_, std::ignore) = make_pod_ends();  // nobody reads what is told of manifests' pods
+      return {};
     }
     FL_LET(kube::ClusterAccess access,
            config_.kubeconfig.empty() ? kube::in_cluster_access() : kube::read_kubeconfig(config_.kubeconfig));
+    std::optional<kube::PodEnds> pod_ends;
+    if (runs_pods()) std::tie(pod_ends_, pod_ends) = make_pod_ends();
     api_ = std::make_unique<kube::ApiSource>(
         edge_.loop(), kube::ApiSource::Deps{.access = std::move(access),
                                             .node_name = config_.node_name,
@@ -188,11 +202,43 @@ class Agent {
                                                         .endpoint_slices = slices_table_.writer(source()),
                                                         .pods = pods_table_.writer(source()),
                                                         .node = node_table_.writer(source())},
-                                            .statuses = std::move(status_reader),
+                                            .pod_ends = std::move(pod_ends),
                                             .inspect = std::move(responder),
                                             .registry = *registry_});
     components_["api"] = {"api.status", caller};
+    if (has_static_pods()) build_static_pods();
     return {};
+  }
+
+  // Static pods: a folder beside the API server.
+  void build_static_pods() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    manifests_ = std::make_unique<kube::ManifestSource>(
+        edge_.loop(),
+        kube::ManifestConfig{.directory = config_.static_pod_path,
+                             .node_name = config_.node_name,
+                             .state_directory = config_.state_dir,
+                             .static_pods = true},
+        kube::ManifestWriters{.pods = pods_table_.writer(kStaticSource)}, *registry_, std::move(responder));
+    components_["static-pods"] = {"manifests.status", caller};
+    routes_["manifests."] = {caller};
+  }
+
+  // The pods domain's ends, and the ends of who speaks to an API server for it.
+  std::pair<PodTellers, kube::PodEnds> make_pod_ends() {
+    auto [statuses, status_reader] = make_channel<model::PodStatusUpdate>();
+    auto [events, event_reader] = make_channel<model::EventNote>();
+    auto [static_pods, static_reader] = make_channel<model::StaticPod>();
+    auto [config_wants, want_reader] = make_channel<model::ConfigWant>();
+    auto [tokens, token_responder] = make_request<model::TokenAsk, model::ServiceAccountToken>();
+    return {PodTellers{statuses, events, static_pods, config_wants, tokens},
+            kube::PodEnds{.statuses = std::move(status_reader),
+                          .events = std::move(event_reader),
+                          .static_pods = std::move(static_reader),
+                          .config_wants = std::move(want_reader),
+                          .config_maps = config_maps_table_.writer(source()),
+                          .secrets = secrets_table_.writer(source()),
+                          .tokens = std::move(token_responder)}};
   }
 
   Result<> build_services() {
@@ -269,37 +315,34 @@ class Agent {
   Result<> build_pods() {
     auto [caller, responder] = make_request<Inspect, Json>();
     FL_LET(runtime_, cri::Client::create(config_.runtime_endpoint));
-    const auto config_wants = make_channel<model::ConfigWant>().first;
-    const auto events = make_channel<model::EventNote>().first;
-    const auto static_pods = make_channel<model::StaticPod>().first;
     const std::string mountinfo = read_file("/proc/self/mountinfo").value_or("");
     const node::MachineFacts facts = node::read_machine_facts(config_.state_dir);
-    pods_ =
-        std::make_unique<pods::Pods>(pods_thread_.loop(), clock_,
-                                     pods::Pods::Deps{.config = {.node_name = config_.node_name,
-                                                                 .node_ips = config_.node_ips,
-                                                                 .state_dir = config_.state_dir,
-                                                                 .log_root = config_.log_root,
-                                                                 .cgroup_prefix = config_.cgroup_prefix,
-                                                                 .cgroup_roots = pods::Cgroups::find_roots(mountinfo),
-                                                                 .allocatable = allocatable(facts),
-                                                                 .configs_on_demand = !uses_manifests(),
-                                                                 .drain_delay = config_.drain_delay},
-                                                      .pods = pods_table_.reader(),
-                                                      .config_maps = config_maps_table_.reader(),
-                                                      .secrets = secrets_table_.reader(),
-                                                      .services = services_table_.reader(),
-                                                      .runtime = *runtime_,
-                                                      .local_pods = local_pods_table_.writer(kPods),
-                                                      .applied = std::move(applied_),
-                                                      .statuses = pod_statuses_,
-                                                      .config_wants = config_wants,
-                                                      .events = events,
-                                                      .static_pods = static_pods,
-                                                      .tokens = {},
-                                                      .api_source = uses_manifests() ? "" : kube::kApiSource,
-                                                      .requests = std::move(responder),
-                                                      .registry = *registry_});
+    pods_ = std::make_unique<pods::Pods>(
+        pods_thread_.loop(), clock_,
+        pods::Pods::Deps{.config = {.node_name = config_.node_name,
+                                    .node_ips = config_.node_ips,
+                                    .state_dir = config_.state_dir,
+                                    .log_root = config_.log_root,
+                                    .cgroup_prefix = config_.cgroup_prefix,
+                                    .cgroup_roots = pods::Cgroups::find_roots(mountinfo),
+                                    .allocatable = allocatable(facts),
+                                    .configs_on_demand = !uses_manifests(),
+                                    .drain_delay = config_.drain_delay},
+                         .pods = pods_table_.reader(),
+                         .config_maps = config_maps_table_.reader(),
+                         .secrets = secrets_table_.reader(),
+                         .services = services_table_.reader(),
+                         .runtime = *runtime_,
+                         .local_pods = local_pods_table_.writer(kPods),
+                         .applied = std::move(applied_),
+                         .statuses = pod_ends_.statuses,
+                         .config_wants = pod_ends_.config_wants,
+                         .events = pod_ends_.events,
+                         .static_pods = pod_ends_.static_pods,
+                         .tokens = uses_manifests() ? std::nullopt : std::optional(pod_ends_.tokens),
+                         .api_source = uses_manifests() ? "" : kube::kApiSource,
+                         .requests = std::move(responder),
+                         .registry = *registry_});
     components_["pods"] = {"pods.sync", caller};
     routes_["pod."] = {caller};
     if (!api_) return {};
@@ -384,7 +427,8 @@ class Agent {
   state::Table<model::Service> services_table_{{source()}};
   state::Table<model::EndpointSlice> slices_table_{
       sources({source(), uses_manifests() ? std::optional<std::string>(kSliceController) : std::nullopt})};
-  state::Table<model::Pod> pods_table_{{source()}};
+  state::Table<model::Pod> pods_table_{
+      sources({source(), has_static_pods() ? std::optional<std::string>(kStaticSource) : std::nullopt})};
   state::Table<model::ConfigData> config_maps_table_{{source()}};
   state::Table<model::ConfigData> secrets_table_{{source()}};
   state::Table<model::Node> node_table_{{source()}};
@@ -403,7 +447,7 @@ class Agent {
 
   std::map<std::string, observe::Component> components_;
   server::Routes routes_;
-  Sender<model::PodStatusUpdate> pod_statuses_;
+  PodTellers pod_ends_;
   Receiver<model::Applied> applied_;
 
   std::unique_ptr<kube::ManifestSource> manifests_;

@@ -38,6 +38,9 @@ class TableWriter {
   Revision upsert(std::string key, Row row) const {
     return sink_->upsert(source_, std::move(key), std::make_shared<const Row>(std::move(row)));
   }
+  Revision upsert(std::string key, std::shared_ptr<const Row> row) const {
+    return sink_->upsert(source_, std::move(key), std::move(row));
+  }
   Revision erase(const std::string& key) const { return sink_->erase(source_, key); }
 
   // The whole list of this source: rows that are missing from it are erased. Marks the source complete.

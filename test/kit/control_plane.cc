@@ -96,8 +96,20 @@ Result<> ControlPlane::start_all(const Options& options) {
 Result<> ControlPlane::write_keys() const {
   const auto made =
       run_command(fmt::format("openssl genrsa -out {0}/sa.key 2048 && openssl rsa -in {0}/sa.key -pubout "
-                              "-out {0}/sa.pub",
+                              "-out {0}/sa.pub && openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=clients "
+                              "-keyout {0}/clients.key -out {0}/clients.crt",
                               folder_.string()));
+  if (made.code != 0) return fail(Code::kSystem, "openssl: {}", made.output);
+  return {};
+}
+
+Result<> ControlPlane::write_client_certificate(const std::string& prefix, const std::string& user,
+                                                const std::string& group) const {
+  const auto made = run_command(
+      fmt::format("openssl req -newkey rsa:2048 -nodes -subj '/O={2}/CN={1}' -keyout {0}.key.new -out {0}.csr && "
+                  "openssl x509 -req -in {0}.csr -CA {3}/clients.crt -CAkey {3}/clients.key -CAcreateserial "
+                  "-out {0}.crt.new && mv {0}.key.new {0}.key && mv {0}.crt.new {0}.crt",
+                  prefix, user, group, folder_.string()));
   if (made.code != 0) return fail(Code::kSystem, "openssl: {}", made.output);
   return {};
 }
@@ -123,6 +135,8 @@ Result<> ControlPlane::start_api_server() {
                                    folder_ / "pki",
                                    "--token-auth-file",
                                    folder_ / "tokens.csv",
+                                   "--client-ca-file",
+                                   folder_ / "clients.crt",
                                    "--authorization-mode=Node,RBAC",
                                    "--enable-admission-plugins=NodeRestriction",
                                    "--service-cluster-ip-range",

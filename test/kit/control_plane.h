@@ -34,6 +34,11 @@ class ControlPlane {
   std::filesystem::path admin_kubeconfig() const { return folder_ / "admin.kubeconfig"; }
   std::filesystem::path node_kubeconfig(const std::string& node) const { return folder_ / (node + ".kubeconfig"); }
 
+  // A client certificate of `user` in `group`, in force at once: PREFIX.crt and PREFIX.key, replaced where they are.
+  Result<> write_client_certificate(const std::string& prefix, const std::string& user, const std::string& group) const;
+  // What the API server's own certificate is checked against.
+  std::filesystem::path ca_file() const { return folder_ / "pki/apiserver.crt"; }
+
   // `kubectl ARGS` as admin.
   CommandResult kubectl(const std::string& args) const;
   // `kubectl ARGS` as whoever `token` is.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ApiSource: an API server as the source of objects, and the place where statuses of pods go.
+// ApiSource: an API server as the source of objects, and the place where this node's word about its pods goes.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,10 +14,14 @@
 #include "agent/base/metrics.h"
 #include "agent/base/request.h"
 #include "agent/base/table_writer.h"
+#include "agent/kube/api/config_objects.h"
+#include "agent/kube/api/events.h"
 #include "agent/kube/api/http.h"
 #include "agent/kube/api/json_api.h"
+#include "agent/kube/api/mirror_pods.h"
 #include "agent/kube/api/reflector.h"
 #include "agent/kube/api/status_writer.h"
+#include "agent/kube/api/tokens.h"
 #include "agent/model/rows.h"
 
 namespace fairlead::kube {
@@ -30,14 +36,29 @@ struct ApiWriters {
   TableWriter<model::Node> node;  // the one called `node_name`
 };
 
-// Owner: main.cc. Thread: its loop's. Answers "api.status" → {complete, missing: [kind], failing: {kind: reason}}.
+// What an agent that runs pods asks of the API server and tells it.
+struct PodEnds {
+  Receiver<model::PodStatusUpdate> statuses;
+  Receiver<model::EventNote> events;
+  Receiver<model::StaticPod> static_pods;
+  Receiver<model::ConfigWant> config_wants;
+  TableWriter<model::ConfigData> config_maps;
+  TableWriter<model::ConfigData> secrets;
+  Responder<model::TokenAsk, model::ServiceAccountToken> tokens;
+};
+
+// Owner: main.cc. Thread: its loop's. Each kind is complete on its own: one that is forbidden blocks no other.
+//
+// Answers "api.status" → {complete, missing: [kind], failing: {kind: reason}, pending: {statuses, events}}. A kind is
+// "Service", one wanted object "Secret default/key"; failing also names pods whose status ("PodStatus default/web") or
+// mirror ("MirrorPod …") the server does not take.
 class ApiSource {
  public:
   struct Deps {
     ClusterAccess access;
     std::string node_name;
     ApiWriters writers;
-    Receiver<model::PodStatusUpdate> statuses;
+    std::optional<PodEnds> pod_ends;  // none: another kubelet runs this node's pods
     Responder<Inspect, Json> inspect;
     metrics::Registry& registry;
   };
@@ -48,17 +69,27 @@ class ApiSource {
   JsonApi& api() { return api_; }
 
  private:
-  template <class Row>
-  void reflect(std::string kind, std::string path, std::string selector, TableWriter<Row> writer,
-               typename TableObjectSink<Row>::Decode decode, metrics::Registry& registry);
+  // All that is only there where this agent runs pods.
+  struct PodSide {
+    PodSide(Loop& loop, HttpClient& http, JsonApi& api, const std::string& node_name, PodEnds ends,
+            metrics::Registry& registry);
+    MirrorPods mirrors;
+    PodStatusWriter statuses;
+    EventWriter events;
+    ConfigObjects configs;
+    TokenRequests tokens;
+  };
+
+  void reflect(std::string kind, std::string path, std::string selector, std::unique_ptr<ObjectSink> sink,
+               metrics::Registry& registry);
   Json status() const;
 
   Loop& loop_;
   HttpClient http_;
   JsonApi api_;
-  PodStatusWriter status_writer_;
+  std::unique_ptr<PodSide> pods_;
   Responder<Inspect, Json> inspect_;
-  std::vector<std::pair<std::string, std::unique_ptr<Reflector>>> reflectors_;  // by kind
+  std::vector<std::unique_ptr<Reflector>> reflectors_;
 };
 
 }  // namespace fairlead::kube

@@ -2,7 +2,9 @@
 // JsonApi: single objects, read and written as JSON: what a node agent writes is small and rare.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -12,7 +14,12 @@ namespace fairlead::kube {
 
 using Json = nlohmann::json;
 
-// Thread: the API edge's loop, where `done` runs too. `http` outlives it.
+// The text at `pointer` ("/metadata/uid"); empty where there is none.
+std::string text_at(const Json& object, const std::string& pointer);
+
+// Thread: the API edge's loop, where `done` runs too. `http` outlives it. Where the server is busy and says when to
+// come again (429 or 503 with Retry-After), the request is sent again then, a few times; one that ends before its
+// answer is dropped with `http`.
 class JsonApi {
  public:
   explicit JsonApi(HttpClient& http) : http_(http) {}
@@ -37,7 +44,11 @@ class JsonApi {
 
  private:
   void send(const char* method, const std::string& path, const Json& body, const char* type, Done done);
+  void send(HttpRequest request, unsigned attempt, Done done);
+
   HttpClient& http_;
+  std::map<std::uint64_t, Subscription> waiting_;  // for the moment that Retry-After named
+  std::uint64_t last_wait_ = 0;
 };
 
 }  // namespace fairlead::kube

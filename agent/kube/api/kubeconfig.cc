@@ -15,6 +15,9 @@ namespace fs = std::filesystem;
 
 using yaml::Node;
 
+constexpr std::string_view kExecV1 = "client.authentication.k8s.io/v1";
+constexpr std::string_view kExecV1Beta1 = "client.authentication.k8s.io/v1beta1";
+
 // One kubeconfig while it is read: every error names the file, the line and the field.
 class Reader {
  public:
@@ -22,11 +25,10 @@ class Reader {
 
   Result<ClusterAccess> read(const Node& root) const {
     if (root.kind != Node::Kind::kMap) return refuse(root, "", expected("a map", root));
-    FL_LET(const std::string current, text(root, "", "current-context"));
-    if (current.empty()) return refuse(root, "current-context", "required value");
+    FL_LET(const std::string current, required(root, "", "current-context"));
     FL_LET(const Node* context, named(root, "contexts", current, "context"));
-    FL_LET(const std::string cluster_name, text(*context, "contexts[].context.", "cluster"));
-    FL_LET(const std::string user_name, text(*context, "contexts[].context.", "user"));
+    FL_LET(const std::string cluster_name, required(*context, "contexts[].context.", "cluster"));
+    FL_LET(const std::string user_name, required(*context, "contexts[].context.", "user"));
     FL_LET(const Node* cluster, named(root, "clusters", cluster_name, "cluster"));
     FL_LET(const Node* user, named(root, "users", user_name, "user"));
     ClusterAccess access;
@@ -64,6 +66,20 @@ class Reader {
     return std::move(*bytes);
   }
 
+  Result<bool> flag(const Node& node, const std::string& path, const char* name) const {
+    FL_LET(const std::string value, text(node, path, name));
+    bool set = false;
+    if (!value.empty() && !yaml::is_bool_word(value, &set)) {
+      return refuse(*node.get(name), path + name, fmt::format("\"{}\" is no truth value", value));
+    }
+    return set;
+  }
+  Result<std::string> required(const Node& node, const std::string& path, const char* name) const {
+    FL_LET(std::string value, text(node, path, name));
+    if (value.empty()) return refuse(node, path + name, "required value");
+    return value;
+  }
+
   // What `list`'s entry of that name holds as `inner`.
   Result<const Node*> named(const Node& root, const std::string& list, const std::string& name,
                             const char* inner) const {
@@ -85,11 +101,9 @@ class Reader {
       return refuse(cluster, path + "server", fmt::format("\"{}\" is not an http(s) URL", access.server));
     }
     while (access.server.ends_with('/')) access.server.pop_back();
-    FL_LET(const std::string insecure, text(cluster, path, "insecure-skip-tls-verify"));
-    if (!insecure.empty() && !yaml::is_bool_word(insecure, &access.insecure)) {
-      return refuse(*cluster.get("insecure-skip-tls-verify"), path + "insecure-skip-tls-verify",
-                    fmt::format("\"{}\" is no truth value", insecure));
-    }
+    FL_LET(access.insecure, flag(cluster, path, "insecure-skip-tls-verify"));
+    FL_LET(access.tls_server_name, text(cluster, path, "tls-server-name"));
+    FL_LET(access.proxy_url, text(cluster, path, "proxy-url"));
     FL_LET(access.ca_file, file_name(cluster, path, "certificate-authority"));
     FL_LET(access.ca_data, decoded(cluster, path, "certificate-authority-data"));
     return {};
@@ -97,7 +111,7 @@ class Reader {
 
   Result<> read_user(const Node& user, ClusterAccess& access) const {
     const std::string path = "users[].user.";
-    for (const char* field : {"exec", "auth-provider", "username", "as"}) {
+    for (const char* field : {"auth-provider", "username", "password", "as", "as-uid", "as-groups", "as-user-extra"}) {
       if (const Node* at = user.get(field)) return refuse(*at, path + field, "not supported");
     }
     FL_LET(access.token, text(user, path, "token"));
@@ -106,7 +120,43 @@ class Reader {
     FL_LET(access.client_key_file, file_name(user, path, "client-key"));
     FL_LET(access.client_cert_data, decoded(user, path, "client-certificate-data"));
     FL_LET(access.client_key_data, decoded(user, path, "client-key-data"));
+    const bool certificate = !access.client_cert_file.empty() || !access.client_cert_data.empty();
+    const bool key = !access.client_key_file.empty() || !access.client_key_data.empty();
+    if (certificate != key)
+      return refuse(user, path + (certificate ? "client-key" : "client-certificate"), "required value");
+    if (const Node* exec = user.get("exec")) {
+      FL_LET(access.exec, read_exec(*exec, path + "exec."));
+    }
     return {};
+  }
+
+  Result<ExecConfig> read_exec(const Node& exec, const std::string& path) const {
+    if (exec.kind != Node::Kind::kMap) return refuse(exec, "users[].user.exec", expected("a map", exec));
+    ExecConfig config;
+    FL_LET(config.api_version, required(exec, path, "apiVersion"));
+    if (config.api_version != kExecV1 && config.api_version != kExecV1Beta1) {
+      return refuse(*exec.get("apiVersion"), path + "apiVersion", fmt::format("want {} or {}", kExecV1, kExecV1Beta1));
+    }
+    FL_LET(config.command, required(exec, path, "command"));
+    if (config.command.find('/') != std::string::npos) config.command = (file_.parent_path() / config.command).string();
+    FL_LET(const std::string interactive, text(exec, path, "interactiveMode"));
+    if (interactive == "Always") return refuse(exec, path + "interactiveMode", "nobody is there to be asked");
+    FL_LET(config.install_hint, text(exec, path, "installHint"));
+    FL_LET(config.provide_cluster_info, flag(exec, path, "provideClusterInfo"));
+    if (const Node* args = exec.get("args")) {
+      for (const Node& each : args->items) {
+        if (each.kind != Node::Kind::kScalar) return refuse(each, path + "args[]", expected("a string", each));
+        config.args.push_back(each.text);
+      }
+    }
+    if (const Node* env = exec.get("env")) {
+      for (const Node& each : env->items) {
+        FL_LET(std::string name, required(each, path + "env[].", "name"));
+        FL_LET(std::string value, text(each, path + "env[].", "value"));
+        config.env.emplace_back(std::move(name), std::move(value));
+      }
+    }
+    return config;
   }
 
   const fs::path& file_;

@@ -3,21 +3,37 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "agent/base/result.h"
 
 namespace fairlead::kube {
 
-// Files are named, not read, so that curl and bearer_token() see rotated ones.
+// A program that tells who we are: kubeconfig's `exec`.
+struct ExecConfig {
+  std::string api_version;  // client.authentication.k8s.io/v1 or /v1beta1
+  std::string command;      // a path, or a name for PATH
+  std::vector<std::string> args;
+  std::vector<std::pair<std::string, std::string>> env;  // besides the agent's own
+  std::string install_hint;                              // for users who have no such command
+  bool provide_cluster_info = false;
+};
+
+// Files are named, not read, so that rotated ones are seen. Data wins over a file.
 struct ClusterAccess {
-  std::string server;  // "https://10.0.0.1:6443", no slash at the end
+  std::string server;           // "https://10.0.0.1:6443", no slash at the end
+  std::string tls_server_name;  // that the server's certificate must name; empty: the URL's host
+  std::string proxy_url;        // empty: as the environment says
   bool insecure = false;
   std::string ca_file, ca_data;  // PEM
   std::string client_cert_file, client_cert_data;
   std::string client_key_file, client_key_data;
   std::string token, token_file;
+  std::optional<ExecConfig> exec;
 
   // The bearer token now; empty where there is none.
   Result<std::string> bearer_token() const;

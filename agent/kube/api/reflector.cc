@@ -4,31 +4,23 @@
 #include <curl/curl.h>
 #include <k8s/meta.pb.h>
 
-#include <random>
+#include <algorithm>
+#include <utility>
+
+#include "agent/base/log.h"
+#include "agent/kube/api/api_work.h"
 
 namespace fairlead::kube {
 namespace {
 
 constexpr long kGone = 410;
+constexpr long kTooManyRequests = 429;
 
 std::string url_escape(const std::string& text) {
   char* escaped = curl_easy_escape(nullptr, text.c_str(), static_cast<int>(text.size()));
   std::string out(escaped);
   curl_free(escaped);
   return out;
-}
-
-// Spreads retries of many nodes: between half of `wait` and all of it.
-Duration jittered(Duration wait) {
-  static thread_local std::minstd_rand random{std::random_device{}()};
-  return Duration(std::uniform_int_distribution<Duration::rep>(wait.count() / 2, wait.count())(random));
-}
-
-// The part of every kind's wire form that a reflector itself needs: metadata is field 1 everywhere.
-std::string resource_version_of(std::string_view object) {
-  k8s::PartialObject partial;
-  if (!partial.ParseFromArray(object.data(), static_cast<int>(object.size()))) return {};
-  return partial.metadata().resourceversion();
 }
 
 }  // namespace
@@ -46,114 +38,166 @@ Reflector::Reflector(Loop& loop, HttpClient& http, ReflectorConfig config, std::
       bad_objects_(metrics::counter(registry, "fairlead_reflector_bad_objects_total",
                                     "Objects of the API server that could not be read.", {{"kind", config_.kind}})) {}
 
+Reflector::~Reflector() {
+  http_.cancel(call_);
+}
+
 std::string Reflector::query(const std::string& more) const {
   return config_.path + "?" + (config_.selector.empty() ? more : config_.selector + "&" + more);
 }
 
-void Reflector::list(std::string page) {
-  if (page.empty()) {
-    sink_->begin_list();
-    lists_.Increment();
-  }
+void Reflector::list() {
+  sink_->begin_list();
+  lists_.Increment();
+  if (!config_.stream_lists) return list_page("");
+  streaming_list_ = true;
   HttpRequest request;
-  request.path =
-      query(fmt::format("limit={}{}", config_.page_size, page.empty() ? "" : "&continue=" + url_escape(page)));
-  request.headers = {fmt::format("Accept: {}", kProtobufType)};
-  request.timeout = std::chrono::seconds(60);
-  http_.send(request, [this, request](Result<HttpResponse> answer) { on_list(request, std::move(answer)); });
+  request.path = query("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true" +
+                       watch_timeout());
+  follow(std::move(request));
 }
 
-void Reflector::on_list(const HttpRequest& request, Result<HttpResponse> answer) {
-  const auto again = [this] { list(""); };
-  if (!answer) return retry(answer.error(), {}, again);
+void Reflector::list_page(const std::string& page) {
+  HttpRequest request;
+  request.path = query(fmt::format("limit={}{}", whole_pages_ ? 0 : config_.page_size,
+                                   page.empty() ? "" : "&continue=" + url_escape(page)));
+  request.headers = {fmt::format("Accept: {}", kProtobufType)};
+  request.timeout = std::chrono::minutes(2);
+  request.idle_limit = config_.stalled_after;
+  call_ = http_.send(request, [this, request](Result<HttpResponse> answer) { on_page(request, std::move(answer)); });
+}
+
+void Reflector::on_page(const HttpRequest& request, Result<HttpResponse> answer) {
+  call_ = 0;
+  if (!answer) return retry(answer.error(), {}, &Reflector::list);
   if (const auto status = check_status(request, *answer); !status) {
-    return retry(status.error(), answer->retry_after, again);
+    whole_pages_ = whole_pages_ || answer->status == kGone;
+    return retry(status.error(), answer->retry_after, &Reflector::list);
   }
   const auto head = read_list(answer->body, [this](std::string_view object) -> Result<> {
-    if (const auto read = sink_->item(object); !read) {
-      bad_objects_.Increment();
-      log::warn("reflector", "object refused", {{"kind", config_.kind}, {"error", read.error()}});
-    }
+    FL_LET(const ObjectHead item, read_head(object));
+    put(item, object);
     return {};
   });
-  if (!head) return retry(head.error(), {}, again);
-  if (!head->next_page.empty()) return list(head->next_page);
-  sink_->end_list();
-  listed_ = true;
-  failures_ = 0;
-  trouble_.clear();
-  resource_version_ = head->resource_version;
-  log::info("reflector", "listed", {{"kind", config_.kind}, {"resource_version", resource_version_}});
+  if (!head) return retry(head.error(), {}, &Reflector::list);
+  if (!head->next_page.empty()) return list_page(head->next_page);
+  end_list(head->resource_version);
   watch();
 }
 
+void Reflector::end_list(std::string resource_version) {
+  sink_->end_list();
+  listed_ = true;
+  whole_pages_ = false;
+  trouble_.clear();
+  resource_version_ = std::move(resource_version);
+  log::write(config_.object.empty() ? log::Level::kInfo : log::Level::kDebug, "reflector", "listed",
+             {{"kind", config_.name()}, {"resource_version", resource_version_}});
+}
+
 void Reflector::watch() {
-  watches_.Increment();
-  expired_ = false;
-  frames_ = std::make_unique<FrameReader>();
   HttpRequest request;
-  request.path = query(fmt::format("watch=1&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={}",
-                                   std::chrono::duration_cast<std::chrono::seconds>(config_.watch_for).count(),
-                                   url_escape(resource_version_)));
+  request.path =
+      query("watch=1&allowWatchBookmarks=true&resourceVersion=" + url_escape(resource_version_) + watch_timeout());
+  follow(std::move(request));
+}
+
+void Reflector::follow(HttpRequest request) {
+  watches_.Increment();
+  frames_ = {};
+  broken_.reset();
+  heard_ = false;
   request.headers = {fmt::format("Accept: {};stream=watch", kProtobufType)};
   request.timeout = {};
   request.idle_limit = config_.stalled_after;
-  http_.send(
-      request,
-      [this, request](Result<HttpResponse> answer) {
-        const auto relist = [this] { list(""); };
-        if (expired_ || (answer && answer->status == kGone)) {
-          log::info("reflector", "resource version is gone, listing again", {{"kind", config_.kind}});
-          return relist();
-        }
-        if (answer) {
-          if (const auto status = check_status(request, *answer); !status) {
-            return retry(status.error(), answer->retry_after, [this] { watch(); });
-          }
-          return watch();  // ended in peace
-        }
-        // A quiet kind may have nothing to say until its next bookmark: not an error worth words, but worth a new
-        // connection.
-        if (answer.error().code == Code::kTimeout) return watch();
-        // A frame that cannot be read may have been an event that is now missed.
-        if (answer.error().code == Code::kCancelled) return retry(answer.error(), {}, relist);
-        retry(answer.error(), {}, [this] { watch(); });
-      },
+  call_ = http_.send(
+      request, [this, request](Result<HttpResponse> answer) { on_end(request, std::move(answer)); },
       [this](std::string_view bytes) {
-        const auto fed = frames_->feed(bytes, [this](const WatchFrame& frame) { return on_frame(frame); });
-        if (!fed) log::warn("reflector", "watch broken", {{"kind", config_.kind}, {"error", fed.error()}});
-        return fed.has_value();
+        auto fed = frames_.feed(bytes, [this](const WatchFrame& frame) { return on_frame(frame); });
+        if (!fed) broken_ = fail_with(std::move(fed).error(), "GET " + config_.path).error();
+        return !broken_;
       });
+}
+
+void Reflector::on_end(const HttpRequest& request, Result<HttpResponse> answer) {
+  call_ = 0;
+  const bool listing = std::exchange(streaming_list_, false);
+  const auto again = listing ? &Reflector::list : &Reflector::watch;
+  if (answer) {
+    if (const auto status = check_status(request, *answer); !status) {
+      if (listing && status.error().code == Code::kInvalid) {
+        log::info("reflector", "the API server streams no lists: reading pages", {{"kind", config_.name()}});
+        config_.stream_lists = false;
+        return list();
+      }
+      // What the server calls wrong about a watch is the version that it was to begin at.
+      const bool lost = answer->status == kGone || status.error().code == Code::kInvalid;
+      return retry(status.error(), answer->retry_after, lost ? &Reflector::list : again);
+    }
+    if (listing || frames_.torn()) {
+      return retry({Code::kUnavailable, fmt::format("GET {}: the stream was cut short", config_.path)}, {},
+                   &Reflector::list);
+    }
+    if (heard_) return watch();  // ended in peace
+    timer_ = loop_.after(jittered(config_.backoff.delay(++failures_)), [this] { watch(); });
+    return;
+  }
+  if (broken_) {
+    // A frame that cannot be read may have been an event that is now missed.
+    return retry(*broken_, {}, broken_->code == Code::kUnavailable ? again : &Reflector::list);
+  }
+  // A quiet kind may have had nothing to say: not an error worth words, but worth a new connection.
+  if (answer.error().code == Code::kTimeout && !listing) return watch();
+  retry(answer.error(), {}, again);
 }
 
 Result<> Reflector::on_frame(const WatchFrame& frame) {
   if (frame.type == "ERROR") {
     k8s::Status status;
     status.ParseFromString(frame.object);
-    expired_ = status.code() == kGone;
-    return fail(Code::kUnavailable, "watch of {}: {} {}", config_.kind, status.code(), status.message());
+    const bool busy = status.code() == kTooManyRequests || status.code() >= 500;
+    return fail(busy ? Code::kUnavailable : Code::kConflict, "{} {}", status.code(), status.message());
   }
+  FL_LET(const ObjectHead head, read_head(frame.object));
+  heard_ = true;
   failures_ = 0;
   trouble_.clear();
-  const std::string version = resource_version_of(frame.object);
-  if (!version.empty()) resource_version_ = version;
-  if (frame.type == "BOOKMARK") return {};
-  const auto result = frame.type == "DELETED" ? sink_->deleted(frame.object) : sink_->changed(frame.object);
-  if (!result) {
-    bad_objects_.Increment();
-    log::warn("reflector", "object refused", {{"kind", config_.kind}, {"error", result.error()}});
+  if (frame.type == "DELETED") {
+    sink_->remove(head);
+  } else if (frame.type != "BOOKMARK") {
+    put(head, frame.object);
+  }
+  if (!streaming_list_) {
+    if (!head.resource_version.empty()) resource_version_ = head.resource_version;
+  } else if (frame.type == "BOOKMARK" && head.initial_events_end) {
+    streaming_list_ = false;
+    end_list(head.resource_version);
   }
   return {};
 }
 
-void Reflector::retry(const Error& error, Duration at_least, std::function<void()> again) {
-  trouble_ = error.message();
-  const Duration wait = std::max(at_least, jittered(backoff_.delay(++failures_)));
-  log::warn("reflector", "API server: will try again",
-            {{"kind", config_.kind},
-             {"error", error},
-             {"wait_ms", std::chrono::duration_cast<std::chrono::milliseconds>(wait).count()}});
-  timer_ = loop_.after(wait, [again = std::move(again)] { again(); });
+void Reflector::put(const ObjectHead& head, std::string_view object) {
+  const auto result = sink_->put(head, object);
+  if (result) return;
+  bad_objects_.Increment();
+  log::warn("reflector", "object refused", {{"kind", config_.kind}, {"error", result.error()}});
+}
+
+void Reflector::retry(const Error& error, Duration at_least, void (Reflector::*again)()) {
+  const Duration wait = std::max(at_least, jittered(config_.backoff.delay(++failures_)));
+  const bool news = std::exchange(trouble_, error.message()) != trouble_;
+  log::write(news ? log::Level::kWarn : log::Level::kDebug, "reflector", "API server: will try again",
+             {{"kind", config_.name()},
+              {"error", error},
+              {"wait_ms", std::chrono::duration_cast<std::chrono::milliseconds>(wait).count()}});
+  timer_ = loop_.after(wait, [this, again] { (this->*again)(); });
+}
+
+// The server shall end the watch itself, not all nodes' at once.
+std::string Reflector::watch_timeout() const {
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(config_.watch_for + jittered(config_.watch_for));
+  return fmt::format("&timeoutSeconds={}", seconds.count());
 }
 
 }  // namespace fairlead::kube

@@ -1,96 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reflector: one kind of the API server, kept in one state table: list page by page, then watch from there; resumed by
-// resourceVersion after a broken watch, listed anew when that version is gone. Nothing is deleted before a list is
-// whole.
+// Reflector: objects of the API server, listed and then watched; resumed by resourceVersion after a broken watch,
+// listed anew when that version is gone. Nothing is deleted before a list is whole.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
-#include <unordered_map>
-#include <utility>
-#include <vector>
 
-#include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/base/metrics.h"
 #include "agent/base/reconciler.h"
-#include "agent/base/table_writer.h"
 #include "agent/kube/api/http.h"
+#include "agent/kube/api/object_sink.h"
 #include "agent/kube/api/wire.h"
 
 namespace fairlead::kube {
 
-// Where a reflector's objects go, whatever their kind. Bytes are valid during the call.
-class ObjectSink {
- public:
-  virtual ~ObjectSink() = default;
-  virtual void begin_list() = 0;
-  virtual Result<> item(std::string_view object) = 0;  // one of the list being read
-  virtual void end_list() = 0;                         // whole: rows that were not named are gone
-  virtual Result<> changed(std::string_view object) = 0;
-  virtual Result<> deleted(std::string_view object) = 0;
-};
-
-// Decodes with `decode` (bytes → key and row) and writes through `writer`. An object that does not decode is logged,
-// and what the table has of it stays.
-template <class Row>
-class TableObjectSink final : public ObjectSink {
- public:
-  using Decode = std::function<Result<std::pair<std::string, Row>>(std::string_view)>;
-  TableObjectSink(TableWriter<Row> writer, Decode decode) : writer_(std::move(writer)), decode_(std::move(decode)) {}
-
-  void begin_list() override { listed_.clear(); }
-  Result<> item(std::string_view object) override {
-    FL_LET(auto keyed, decode_(object));
-    listed_.emplace_back(std::move(keyed.first), std::make_shared<const Row>(std::move(keyed.second)));
-    return {};
-  }
-  void end_list() override { writer_.replace(std::exchange(listed_, {})); }
-  Result<> changed(std::string_view object) override {
-    FL_LET(auto keyed, decode_(object));
-    writer_.upsert(std::move(keyed.first), std::move(keyed.second));
-    return {};
-  }
-  Result<> deleted(std::string_view object) override {
-    FL_LET(const auto keyed, decode_(object));
-    writer_.erase(keyed.first);
-    return {};
-  }
-
- private:
-  TableWriter<Row> writer_;
-  Decode decode_;
-  std::vector<std::pair<std::string, std::shared_ptr<const Row>>> listed_;
-};
-
 struct ReflectorConfig {
-  std::string kind;      // for logs and metrics: "Service"
+  std::string kind;      // for metrics: "Service"
+  std::string object;    // "namespace/name" where one object is read, else empty
   std::string path;      // "/api/v1/services"
   std::string selector;  // "fieldSelector=spec.nodeName%3Dn1", or empty
   unsigned page_size = 500;
-  Duration watch_for = std::chrono::minutes(7);       // the server ends a watch after this; then it is resumed
+  bool stream_lists = true;                           // ask for lists as the beginning of the watch
+  Duration watch_for = std::chrono::minutes(5);       // the server ends a watch after 1.5 to 2 times this
   Duration stalled_after = std::chrono::seconds(90);  // no byte, bookmarks included: the connection is dead
+  Backoff backoff{.first = std::chrono::milliseconds(200), .limit = std::chrono::seconds(30)};
+
+  std::string name() const { return object.empty() ? kind : kind + " " + object; }
 };
 
-// Owner: the API edge; thread: its loop, on which `http` lives too.
+// Owner: the API edge; thread: its loop, on which `http` lives too. Cost: one exchange open all the time. Destroying it
+// ends that exchange; rows stay.
+//
+// A list comes as a stream (sendInitialEvents), on which the watch then goes on; where the server refuses that, page by
+// page. Counts: fairlead_reflector_{lists,watches,bad_objects}_total{kind}.
 class Reflector {
  public:
   Reflector(Loop& loop, HttpClient& http, ReflectorConfig config, std::unique_ptr<ObjectSink> sink,
             metrics::Registry& registry);
+  ~Reflector();
 
-  void start() { list(""); }
+  void start() { list(); }
+  const ReflectorConfig& config() const { return config_; }
   bool listed() const { return listed_; }
   // Why the last attempt failed; empty while all is well.
   const std::string& trouble() const { return trouble_; }
 
  private:
-  void list(std::string page);
-  void on_list(const HttpRequest& request, Result<HttpResponse> answer);
+  void list();
+  void list_page(const std::string& page);
+  void on_page(const HttpRequest& request, Result<HttpResponse> answer);
+  void end_list(std::string resource_version);
   void watch();
+  void follow(HttpRequest request);
+  void on_end(const HttpRequest& request, Result<HttpResponse> answer);
   Result<> on_frame(const WatchFrame& frame);
-  void retry(const Error& error, Duration at_least, std::function<void()> again);
+  void put(const ObjectHead& head, std::string_view object);
+  void retry(const Error& error, Duration at_least, void (Reflector::*again)());
   std::string query(const std::string& more) const;
+  std::string watch_timeout() const;
 
   Loop& loop_;
   HttpClient& http_;
@@ -99,13 +69,16 @@ class Reflector {
   prometheus::Counter& lists_;
   prometheus::Counter& watches_;
   prometheus::Counter& bad_objects_;
+  HttpClient::CallId call_ = 0;
   std::string resource_version_;
-  std::unique_ptr<FrameReader> frames_;
-  std::string trouble_;
-  Backoff backoff_{.first = std::chrono::milliseconds(200), .limit = std::chrono::seconds(30)};
-  unsigned failures_ = 0;
+  FrameReader frames_;
+  std::optional<Error> broken_;  // why our reader ended the stream
+  bool streaming_list_ = false;  // the stream has not told all that there was
+  bool heard_ = false;           // at least one frame came
+  bool whole_pages_ = false;     // pages ran out once while they were read: one page of all
   bool listed_ = false;
-  bool expired_ = false;  // the server no longer has resource_version_: list again
+  std::string trouble_;
+  unsigned failures_ = 0;
   Subscription timer_;
 };
 

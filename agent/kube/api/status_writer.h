@@ -1,52 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
 // PodStatusWriter: pod statuses to the API server: coalesced per pod, sent as a strategic-merge PATCH that carries the
-// pod's uid, retried until they are there; nothing is lost over an outage.
+// pod's uid, retried until they are there; nothing is lost over an outage. The object of a finished pod is removed,
+// after its last status.
 #pragma once
 
 #include <functional>
 #include <map>
-#include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/base/channel.h"
 #include "agent/base/loop.h"
 #include "agent/base/metrics.h"
-#include "agent/base/reconciler.h"
+#include "agent/kube/api/api_work.h"
 #include "agent/kube/api/json_api.h"
 #include "agent/model/rows.h"
 
 namespace fairlead::kube {
 
-// Owner: the API edge; thread: its loop. One exchange a pod in flight; memory: the last status of each pod not yet
-// told.
+// Body of the PATCH of /status: what `status` does not have is removed, but for the conditions of others.
+Json pod_status_patch(const std::string& uid, const k8s::PodStatus& status);
+
+// Owner: ApiSource; thread: its loop. One exchange a pod in flight; memory: the last status of each pod until it is
+// finished. Counts: fairlead_pod_status_failures_total.
 class PodStatusWriter {
  public:
-  // Statuses of other sources than `source` are not its business.
-  PodStatusWriter(Loop& loop, JsonApi& api, Receiver<model::PodStatusUpdate> updates, std::string source,
+  // The object that stands for a static pod at the API server, by the static pod's uid; nothing while there is none.
+  using MirrorOf = std::function<std::optional<model::ObjectId>(const std::string& uid)>;
+
+  PodStatusWriter(Loop& loop, JsonApi& api, Receiver<model::PodStatusUpdate> updates, MirrorOf mirror_of,
                   metrics::Registry& registry);
 
-  // Pods whose last word has not reached the API server.
-  std::size_t pending() const { return pods_.size(); }
+  // Another object may stand for this static pod now.
+  void mirror_changed(const std::string& uid);
+  // Pods whose last word has not reached the API server, and why.
+  std::size_t pending() const { return work_.pending(); }
+  std::map<std::string, Error> failing() const;
 
  private:
   struct PodState {
     model::PodStatusUpdate latest;
-    bool in_flight = false;
-    bool fresh = false;  // `latest` came while an exchange was in flight
-    unsigned failures = 0;
-    Subscription retry;
+    std::string told_uid;  // the object that was told `told`
+    Json told;
   };
-  void take(model::PodStatusUpdate update);
-  void send(const std::string& uid);
-  void answered(const std::string& uid, const Result<Json>& answer);
+  void step(const std::string& uid, ApiWork::Done done);
+  void finish(const std::string& uid, const model::ObjectId& object, ApiWork::Done done);
+  void gone_or(const Error& error, const model::ObjectId& object, ApiWork::Done done);
 
-  Loop& loop_;
   JsonApi& api_;
   Receiver<model::PodStatusUpdate> updates_;
-  std::string source_;
-  prometheus::Counter& failures_;
-  Backoff backoff_{.first = std::chrono::milliseconds(200), .limit = std::chrono::seconds(20)};
-  std::map<std::string, PodState> pods_;
+  MirrorOf mirror_of_;
+  ApiWork work_;
+  std::map<std::string, PodState> pods_;  // by uid
 };
 
 }  // namespace fairlead::kube

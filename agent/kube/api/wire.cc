@@ -70,6 +70,25 @@ Result<std::string> unwrap_object(std::string_view body) {
   return std::string(raw);
 }
 
+Result<ObjectHead> read_head(std::string_view object) {
+  ObjectHead head;
+  constexpr int kMetadata = 1;  // of every kind
+  FL_TRY(each_field(object, [&](int number, std::string_view metadata) -> Result<> {
+    if (number != kMetadata) return {};
+    return each_field(metadata, [&](int field, std::string_view value) -> Result<> {
+      constexpr int kName = 1, kNamespace = 3, kUid = 5, kResourceVersion = 6, kAnnotations = 12;
+      if (field == kName) head.name = value;
+      if (field == kNamespace) head.ns = value;
+      if (field == kUid) head.uid = value;
+      if (field == kResourceVersion) head.resource_version = value;
+      if (field == kAnnotations && value.find("k8s.io/initial-events-end") != value.npos)
+        head.initial_events_end = true;
+      return {};
+    });
+  }));
+  return head;
+}
+
 Result<> FrameReader::feed(std::string_view bytes, const std::function<Result<>(WatchFrame)>& frame) {
   buffer_.append(bytes);
   std::size_t at = 0;

@@ -25,6 +25,13 @@ Result<ListHead> read_list(std::string_view body, const std::function<Result<>(s
 // The bytes of the object inside "k8s\0" + runtime.Unknown.
 Result<std::string> unwrap_object(std::string_view body);
 
+// Of any kind's object, what a reflector itself needs.
+struct ObjectHead {
+  std::string ns, name, uid, resource_version;
+  bool initial_events_end = false;  // a bookmark's: all that there was has been sent
+};
+Result<ObjectHead> read_head(std::string_view object);
+
 struct WatchFrame {
   std::string type;    // ADDED, MODIFIED, DELETED, BOOKMARK, ERROR
   std::string object;  // the object's bytes; of a meta/v1 Status for ERROR
@@ -36,6 +43,8 @@ class FrameReader {
   // Feeds bytes; calls `frame` for each whole frame. A frame over 64 MiB or one that does not parse ends it with an
   // error.
   Result<> feed(std::string_view bytes, const std::function<Result<>(WatchFrame)>& frame);
+  // Whether the stream so far ends inside a frame.
+  bool torn() const { return !buffer_.empty(); }
 
  private:
   std::string buffer_;

@@ -23,7 +23,8 @@ std::string config(const std::string& user) {
 }
 
 TEST(Kubeconfig, ReadsTheCurrentContext) {
-  const auto access = read_kubeconfig(write(config("{token: secret, client-certificate-data: UEVN}")));
+  const auto access =
+      read_kubeconfig(write(config("{token: secret, client-certificate-data: UEVN, client-key: k.pem}")));
   ASSERT_TRUE(access) << access.error().what;
   EXPECT_EQ(access->server, "https://127.0.0.1:6443");
   EXPECT_EQ(access->ca_file, std::filesystem::path(testing::TempDir()) / "ca.crt");
@@ -40,12 +41,33 @@ TEST(Kubeconfig, ATokenFileIsReadAtEachUse) {
   EXPECT_EQ(*access->bearer_token(), "two");
 }
 
+TEST(Kubeconfig, ReadsAnExecPlugin) {
+  const auto access = read_kubeconfig(
+      write(config("{exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin, args: [a, b], "
+                   "env: [{name: K, value: V}], provideClusterInfo: true, interactiveMode: Never}}")));
+  ASSERT_TRUE(access) << access.error().what;
+  ASSERT_TRUE(access->exec);
+  EXPECT_EQ(access->exec->command, std::filesystem::path(testing::TempDir()) / "./plugin");
+  EXPECT_EQ(access->exec->args, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(access->exec->env, (std::vector<std::pair<std::string, std::string>>{{"K", "V"}}));
+  EXPECT_TRUE(access->exec->provide_cluster_info);
+}
+
 TEST(Kubeconfig, ErrorsNameFileAndField) {
   for (const auto& [text, want] : std::vector<std::pair<std::string, std::string>>{
            {"kind: Config\n", "current-context"},
            {"current-context: x\n", "yaml:1: contexts: required value"},
            {"current-context: x\ncontexts: []\n", "yaml:2: contexts: no entry named \"x\""},
-           {config("{exec: {command: x}}"), "yaml:4: users[].user.exec: not supported"},
+           {"current-context: x\ncontexts: [{name: x, context: {cluster: k}}]\n",
+            "yaml:2: contexts[].context.user: required value"},
+           {config("{client-certificate: a.pem}"), "yaml:4: users[].user.client-key: required value"},
+           {config("{username: a}"), "yaml:4: users[].user.username: not supported"},
+           {config("{exec: x}"), "yaml:4: users[].user.exec: expected a map"},
+           {config("{exec: {command: x}}"), "yaml:4: users[].user.exec.apiVersion: required value"},
+           {config("{exec: {command: x, apiVersion: v1}}"), "yaml:4: users[].user.exec.apiVersion: want client.auth"},
+           {config("{exec: {apiVersion: client.authentication.k8s.io/v1}}"), "users[].user.exec.command: required"},
+           {config("{exec: {apiVersion: client.authentication.k8s.io/v1, command: x, args: [[a]]}}"),
+            "users[].user.exec.args[]: expected a string"},
            {config("{client-key-data: '!!'}"), "yaml:4: users[].user.client-key-data: not base64"},
            {config("{token: [a]}"), "yaml:4: users[].user.token: expected a string, got a list"},
            {config("five"), "yaml:4: users[].user: expected a map, got a string"},

@@ -5,27 +5,10 @@
 #include <k8s/meta.pb.h>
 #include <k8s/namespace.pb.h>
 
+#include "test/unit/kube_api/frames.h"
+
 namespace fairlead::kube {
 namespace {
-
-std::string wrap(const std::string& raw) {
-  k8s::Unknown unknown;
-  unknown.mutable_typemeta()->set_kind("NamespaceList");
-  unknown.set_raw(raw);
-  return std::string("k8s\0", 4) + unknown.SerializeAsString();
-}
-
-std::string frame(const std::string& type, const std::string& name) {
-  k8s::Namespace object;
-  object.mutable_metadata()->set_name(name);
-  k8s::WatchEvent event;
-  event.set_type(type);
-  event.mutable_object()->set_raw(wrap(object.SerializeAsString()));
-  const std::string bytes = event.SerializeAsString();
-  std::string out(4, '\0');
-  for (int i = 0; i < 4; ++i) out[static_cast<std::size_t>(i)] = static_cast<char>(bytes.size() >> (24 - 8 * i));
-  return out + bytes;
-}
 
 TEST(ReadList, GivesItemsOneByOneAndThePageToken) {
   k8s::NamespaceList list;
