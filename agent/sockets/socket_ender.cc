@@ -27,14 +27,20 @@ netlink::KernelSocket kernel_socket(const dead_socket& socket) {
   return out;
 }
 
+prometheus::Counter& ended_counter(metrics::Registry& registry, Protocol protocol) {
+  return metrics::counter(registry, "fairlead_sockets_ended_total",
+                          "Connected sockets ended because their backend was gone.",
+                          {{"protocol", std::string(to_string(protocol))}});
+}
+
 }  // namespace
 
 SocketEnder::SocketEnder(Loop& loop, const Clock& clock, Deps deps)
     : loop_(loop),
       clock_(clock),
       deps_(std::move(deps)),
-      ended_(metrics::counter(deps_.registry, "fairlead_sockets_ended_total",
-                              "Connected UDP sockets ended because their backend was gone.")),
+      ended_udp_(ended_counter(deps_.registry, Protocol::kUdp)),
+      ended_tcp_(ended_counter(deps_.registry, Protocol::kTcp)),
       seconds_(metrics::seconds_histogram(deps_.registry, "fairlead_sockets_end_seconds",
                                           "Time to find and end the sockets of backends that were gone.")),
       failures_(metrics::counter(deps_.registry, "fairlead_sockets_end_failures_total",
@@ -62,7 +68,9 @@ void SocketEnder::end_dead() {
   if (!found) return failed(found.error());
   std::map<std::uint64_t, std::vector<dead_socket>> by_netns;
   for (const dead_socket& socket : *found) {
-    if (socket.protocol == IPPROTO_UDP) by_netns[socket.netns_cookie].push_back(socket);
+    // The kernel can end these from outside.
+    if (socket.protocol == IPPROTO_UDP || socket.protocol == IPPROTO_TCP)
+      by_netns[socket.netns_cookie].push_back(socket);
   }
   std::size_t ended = 0;
   for (const auto& [cookie, sockets] : by_netns) {
@@ -77,16 +85,17 @@ void SocketEnder::end_dead() {
   }
   seconds_.Observe(std::chrono::duration<double>(clock_.now() - begin).count());
   if (ended == 0) return;
-  ended_.Increment(static_cast<double>(ended));
   log::info(kModule, "sockets ended: their backends are gone", {{"sockets", ended}});
 }
 
-Result<std::size_t> SocketEnder::end_in(const std::string& path, std::span<const dead_socket> sockets) const {
+Result<std::size_t> SocketEnder::end_in(const std::string& path, std::span<const dead_socket> sockets) {
   FL_LET(netlink::SockDiag kernel, netlink::SockDiag::open_in(path));
   std::size_t ended = 0;
   for (const dead_socket& socket : sockets) {
     FL_LET(const bool was_there, kernel.destroy(kernel_socket(socket)));
-    ended += was_there ? 1 : 0;
+    if (!was_there) continue;
+    (socket.protocol == IPPROTO_UDP ? ended_udp_ : ended_tcp_).Increment();
+    ++ended;
   }
   return ended;
 }

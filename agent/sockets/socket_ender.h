@@ -19,17 +19,17 @@
 
 namespace fairlead::sockets {
 
-// A connected UDP socket would go on sending to where nobody listens, for ever: nothing tells it. So once a backend was
-// taken out of the maps, the sockets that have it through that service are ended (ECONNABORTED), in every namespace
-// that the data path serves. Sockets that named the same address themselves, or have it through a service that keeps
-// it, are left alone.
+// A connected UDP socket would go on sending to where nobody listens, for ever: nothing tells it. So once a backend
+// gets no new connections, the sockets that have it through that service are ended (ECONNABORTED), in every namespace
+// that the data path serves; those of TCP, whose peer is sent a reset, once it drains no more. Sockets that named the
+// same address themselves, or have it through a service that keeps it, are left alone.
 //
 // News only say when to look; which sockets are to be ended, the maps and the sockets say. So nothing is lost with an
 // agent that dies in between: its successor looks as soon as it knows the namespaces.
 //
 // Owner: main.cc. Thread: its loop, which enters network namespaces for short; nothing that depends on its namespace
 // may share it. Cost: one walk over all connected sockets of services, then 0.1 ms a namespace that has dead ones.
-// Counts: fairlead_sockets_ended_total, fairlead_sockets_end_seconds, fairlead_sockets_end_failures_total.
+// Counts: fairlead_sockets_ended_total{protocol}, fairlead_sockets_end_seconds, fairlead_sockets_end_failures_total.
 class SocketEnder {
  public:
   struct Deps {
@@ -45,14 +45,15 @@ class SocketEnder {
  private:
   void namespaces_changed(const state::Delta<model::ServedNetns>& delta);
   void end_dead();
-  // How many ended: 0 or 1 each.
-  Result<std::size_t> end_in(const std::string& path, std::span<const dead_socket> sockets) const;
+  // How many ended.
+  Result<std::size_t> end_in(const std::string& path, std::span<const dead_socket> sockets);
   void failed(const Error& error);
 
   Loop& loop_;
   const Clock& clock_;
   Deps deps_;
-  prometheus::Counter& ended_;
+  prometheus::Counter& ended_udp_;
+  prometheus::Counter& ended_tcp_;
   prometheus::Histogram& seconds_;
   prometheus::Counter& failures_;
   std::map<std::uint64_t, std::string> paths_;  // of the namespaces, by cookie

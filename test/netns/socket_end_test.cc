@@ -132,8 +132,10 @@ class SocketEndTest : public testing::Test {
     table_->writer("network").replace(std::move(rows));
   }
 
-  void apply(const std::string& name, const char* service, Protocol protocol, const std::vector<Backend>& backends) {
-    const auto applied = balancer_->apply(name, {.frontends = {{ip(service), 53, protocol}}, .backends = backends});
+  void apply(const std::string& name, const char* service, Protocol protocol, const std::vector<Backend>& backends,
+             const std::vector<Backend>& draining = {}) {
+    const auto applied = balancer_->apply(
+        name, {.frontends = {{ip(service), 53, protocol}}, .backends = backends, .draining = draining});
     ASSERT_TRUE(applied) << applied.error().message();
   }
 
@@ -151,7 +153,15 @@ class SocketEndTest : public testing::Test {
     ADD_FAILURE() << "no metric " << name;
     return {};
   }
-  double ended() const { return metric("fairlead_sockets_ended_total").counter.value; }
+  // Sockets of both protocols.
+  double ended() const {
+    double sum = 0;
+    for (const auto& family : registry_->Collect()) {
+      if (family.name != "fairlead_sockets_ended_total") continue;
+      for (const auto& each : family.metric) sum += each.counter.value;
+    }
+    return sum;
+  }
 
   SystemClock clock_;
   model::ServedNetns node_;
@@ -197,7 +207,7 @@ TEST_F(SocketEndTest, ExactlyTheSocketsOfADeadBackendEnd) {
   EXPECT_TRUE(v4.send());
 }
 
-TEST_F(SocketEndTest, WhatStaysInTheSetAndTcpGoOn) {
+TEST_F(SocketEndTest, WhatStaysInTheSetGoesOnAndTcpDrains) {
   tell({node_});
   auto server = testkit::EchoServer::start(ip("127.0.0.1"), "server").value();
   const Backend live{server.endpoint().address, server.endpoint().port};
@@ -206,7 +216,7 @@ TEST_F(SocketEndTest, WhatStaysInTheSetAndTcpGoOn) {
   auto udp = connected(Family::kV4, Protocol::kUdp, "10.96.0.1");
   auto tcp = connected(Family::kV4, Protocol::kTcp, "10.96.0.1");
   apply("udp", "10.96.0.1", Protocol::kUdp, {kGone4, live});
-  apply("tcp", "10.96.0.1", Protocol::kTcp, {kGone4});
+  apply("tcp", "10.96.0.1", Protocol::kTcp, {kGone4}, {live});
   std::vector<Client> others;
   for (int i = 0; i < 40; ++i) others.push_back(connected(Family::kV4, Protocol::kUdp, "10.96.0.1"));
   apply("udp", "10.96.0.1", Protocol::kUdp, {live});
@@ -214,7 +224,10 @@ TEST_F(SocketEndTest, WhatStaysInTheSetAndTcpGoOn) {
   EXPECT_EQ(error_of(udp), 0);
   ASSERT_TRUE(udp.send());
   EXPECT_EQ(udp.receive().value().first, "server");
-  EXPECT_EQ(tcp.receive().value().first, "server");
+  EXPECT_EQ(error_of(tcp), 0);
+  apply("tcp", "10.96.0.1", Protocol::kTcp, {kGone4});
+  EXPECT_TRUE(testkit::eventually([&] { return has_error(tcp); }));
+  EXPECT_EQ(error_of(tcp), ECONNABORTED);
 }
 
 TEST_F(SocketEndTest, ARemovedServiceEndsItsSockets) {
