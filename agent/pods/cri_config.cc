@@ -47,7 +47,8 @@ void label(google::protobuf::Map<std::string, std::string>& labels, const NodeFa
 }
 
 std::string host_name(const k8s::Pod& pod) {
-  std::string name = pod.spec().has_hostname() ? pod.spec().hostname() : pod.metadata().name();
+  // Empty is unset: an API server writes both alike.
+  std::string name = pod.spec().hostname().empty() ? pod.metadata().name() : pod.spec().hostname();
   if (name.size() > kHostNameLimit) name.resize(kHostNameLimit);
   while (!name.empty() && (name.back() == '-' || name.back() == '.')) name.pop_back();
   return name;

@@ -436,8 +436,10 @@ spec:
 
 // Nobody here gives tokens: a pod that asks for one waits, and says why.
 TEST_P(NodeTest, ATokenNeedsAnApiServer) {
-  apply("token", shell("token", "exec sleep 1000",
-                       "volumes: [{name: access, projected: {sources: [{serviceAccountToken: {path: token}}]}}]"));
+  apply("token",
+        shell("token", "exec sleep 1000",
+              "serviceAccountName: default\n  volumes: [{name: access, projected: {sources: [{serviceAccountToken: "
+              "{path: token}}]}}]"));
   EXPECT_TRUE(eventually([] { return node_->ctl("pod get token").dump().contains("comes from an API server"); }, 10s))
       << node_->ctl("pod get token").dump(1);
   EXPECT_THAT(node_->containers("token", false), IsEmpty());
