@@ -218,7 +218,11 @@ Result<std::shared_ptr<const model::ConfigData>> Pods::find_config(ConfigKind ki
 }
 
 Result<Env> Pods::services_of(const k8s::Pod& pod) const {
-  if (!services_complete_) {
+  // A static pod waits for nothing of an API server: it may be what makes that one answer.
+  const auto keeper = keepers_.find(pod.metadata().uid());
+  const bool is_static =
+      !deps_.api_source.empty() && keeper != keepers_.end() && keeper->second->source() != deps_.api_source;
+  if (!services_complete_ && !is_static) {
     return fail(Code::kUnavailable, "services have not yet been read at least once, cannot construct envvars");
   }
   std::vector<std::shared_ptr<const model::Service>> all;

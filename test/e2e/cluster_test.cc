@@ -83,7 +83,10 @@ class ClusterTest : public testing::Test {
     ASSERT_TRUE(plane) << plane.error().message();
     plane_.emplace(std::move(*plane));
     kubectl("apply -f " FAIRLEAD_SOURCE "/deploy/node-role.yaml");
-    auto made = Node::make("cluster", FAIRLEAD_GO_BIN, {"--kubeconfig", plane_->node_kubeconfig("node")});
+    // Static pods beside the API server's: what apply() puts into the folder.
+    const std::string statics = testkit::folder() + "/cluster/manifests";
+    auto made = Node::make("cluster", FAIRLEAD_GO_BIN,
+                           {"--kubeconfig", plane_->node_kubeconfig("node"), "--pod-manifest-path", statics});
     ASSERT_TRUE(made) << made.error().message();
     node_ = std::move(*made);
     const auto started = node_->start_agent();
@@ -181,7 +184,7 @@ TEST_F(ClusterTest, TheNodeIsDescribedAsItIs) {
   const std::string text = describe("node node");
   for (const char* what :
        {"MemoryPressure", "KubeletHasSufficientMemory", "KubeletHasNoDiskPressure", "KubeletHasSufficientPID",
-        "KubeletReady", "containerd://2.", "HolderIdentity:  node", "default                     client"}) {
+        "KubeletReady", "containerd://v2.", "HolderIdentity:  node", "default                     client"}) {
     EXPECT_THAT(text, HasSubstr(what));
   }
   EXPECT_THAT(kubectl("get nodes"), HasSubstr("node   Ready"));
@@ -328,10 +331,26 @@ TEST_F(ClusterTest, APodGetsItsConfigurationAndItsToken) {
   EXPECT_NE(plane_->kubectl_as(inside("cat /all/token"), "auth whoami").code, 0);  // for another audience
 
   // A ConfigMap's change reaches its files.
-  kubectl("create configmap settings --from-literal=colour=blue --dry-run=client -o yaml > /tmp/settings.yaml");
-  kubectl("replace -f /tmp/settings.yaml");
+  kubectl(R"(patch configmap settings -p '{"data": {"colour": "blue"}}')");
   EXPECT_TRUE(eventually([&] { return inside("cat /settings/colour") == "blue"; }, 20s)) << inside("ls /settings");
   kubectl("delete pod config --grace-period=2");
+}
+
+// A static pod is shown by a mirror that its Node owns; the mirror is no way to end it.
+TEST_F(ClusterTest, AStaticPodHasAMirror) {
+  node_->apply("still.yaml", pod_of("still", R"(args: [serve, --http, "8080"])"));
+  ASSERT_TRUE(eventually([] { return pod_ready("still-node"); }, 20s)) << kubectl("get pods");
+  const Json mirror = pod("still-node");
+  EXPECT_EQ(at(mirror, "/metadata/ownerReferences/0/kind"), "Node");
+  EXPECT_TRUE(mirror["metadata"]["annotations"].contains("kubernetes.io/config.mirror"));
+  const auto containers = node_->containers("still-node");
+  EXPECT_EQ(containers.size(), 1u);
+  kubectl("delete pod still-node --grace-period=0 --force");
+  EXPECT_TRUE(eventually([&] { return pod_ready("still-node") && pod("still-node") != mirror; }, 20s));
+  EXPECT_EQ(node_->containers("still-node"), containers);
+  node_->withdraw("still.yaml");
+  EXPECT_TRUE(eventually([] { return pod("still-node").is_null(); }, 45s)) << kubectl("get pods");
+  EXPECT_TRUE(node_->containers("still-node", false).empty());
 }
 
 TEST_F(ClusterTest, EventsTellAPodsStory) {
@@ -393,17 +412,22 @@ TEST_F(ClusterTest, AnApiServerKilledWhileEndpointsChurn) {
   for (const char* kind : {"Service", "EndpointSlice", "Pod"}) {
     EXPECT_THAT(status["missing"].dump(), HasSubstr(fmt::format("api: {}", kind)));
   }
+  node_->apply("alone.yaml", pod_of("alone", R"(args: [serve, --http, "8080"])"));  // needs no API server
+  EXPECT_TRUE(eventually([] { return node_->pod_is("alone-node", "Running", "1/1"); }, 20s))
+      << node_->ctl("pod list").dump(1);
   EXPECT_TRUE(load->goes_on(1));
 
   const auto again = plane_->start_api_server();
   ASSERT_TRUE(again) << again.error().message();
   kubectl("scale deployment web --replicas=3");
-  EXPECT_TRUE(eventually([] { return web_is(3); }, 60s)) << kubectl("get pods");
+  EXPECT_TRUE(eventually([] { return web_is(3); }, 120s)) << kubectl("get pods");
   EXPECT_TRUE(eventually([] { return node_->backends("web") == web_addresses(); }, 10s));
   EXPECT_TRUE(eventually([] { return node_->ctl("status").value("ready", false); }, 40s))
       << node_->ctl("status").dump(1);
   const Json result = load->end();
   EXPECT_EQ(result.value("failed", -1), 0) << result.dump(1);
+  EXPECT_TRUE(eventually([] { return pod_ready("alone-node"); }, 20s)) << kubectl("get pods");
+  node_->withdraw("alone.yaml");
 }
 
 // At the end nothing of any pod is left, here or there.
