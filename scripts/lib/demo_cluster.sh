@@ -98,7 +98,7 @@ show_scaling() {
 show_truth() {
   step "What kubectl tells of a pod and of the node"
   show kubectl describe pod client
-  claim "its story is told in events" output_has 'Started +[^ ]+ +fairlead'
+  claim "its story is told in events" output_has 'Started +[^ ]+ +kubelet'
   show kubectl describe node demo
   claim "the node's conditions are told with kubelet's reasons" output_has 'Ready +True .* KubeletReady'
   claim "its pods are counted" output_has '^  default +client '
