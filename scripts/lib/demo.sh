@@ -164,6 +164,8 @@ node_down() {
   remove_cgroups
   # Others may have pinned something there in the meantime.
   if [ -e "$node_dir/bpffs.mounted" ] && [ -z "$(find /sys/fs/bpf -mindepth 1 ! -name '*.debug')" ]; then umount /sys/fs/bpf || true; fi
+  # Volumes in memory of pods that the agent had no time to take down.
+  awk -v under="$node_dir/state/" 'index($5, under) == 1 { print $5 }' /proc/self/mountinfo | xargs -r -d '\n' umount
   rm -rf --one-file-system "$node_dir"
 }
 no_tasks() { [ -z "$(ctr tasks ls -q)" ]; }
