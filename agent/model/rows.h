@@ -215,12 +215,37 @@ struct StaticPod {
   const std::string& key() const { return id.uid; }
 };
 
-// This node's own object: what the cluster decided about it. Key: name.
+// A Node object: what the cluster decided about a node. Key: name. One table holds this node's own, another all nodes.
 struct Node {
   std::string name;
   std::string uid;
   Labels labels;
-  std::vector<Cidr> pod_cidrs;  // empty: none is given to it (yet)
+  std::vector<Cidr> pod_cidrs;         // empty: none is given to it (yet)
+  std::vector<IpAddress> addresses{};  // InternalIPs, the primary one first
+  auto operator<=>(const Node&) const = default;
+};
+
+// Which rules hold for a pod of this node, once they are in the maps. Key: the pod's uid. Written by the policy domain,
+// for every pod of this node whether or not a policy selects it; read by the network domain, which gives no pod its
+// network before it has this row, and keeps the last one while the pod is there.
+struct PodPolicy {
+  ObjectId pod;
+  std::uint32_t ingress_rules = 0;  // a rule set in the maps; 0: not isolated in this direction
+  std::uint32_t egress_rules = 0;
+  std::uint64_t revision = 0;  // grows whenever open connections of the pod must be judged again
+  auto operator<=>(const PodPolicy&) const = default;
+};
+
+// A port of this node that is passed on to one of its pods (CNI capability portMappings, containerPort.hostPort).
+// Written by the network domain, read by the services domain. Key: "container/ifname:address:port/protocol".
+struct HostPort {
+  ObjectId pod;
+  Protocol protocol = Protocol::kTcp;
+  std::optional<IpAddress> host_address;  // none: every address of the node, of the pod's families
+  std::uint16_t host_port = 0;
+  std::uint16_t container_port = 0;
+  std::vector<IpAddress> pod_addresses;
+  auto operator<=>(const HostPort&) const = default;
 };
 
 // How far one consumer of a table has carried changes out ("services has LocalPod rows up to here in the maps").
