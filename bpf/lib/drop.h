@@ -12,6 +12,7 @@
 
 #include "bpf/abi/drop.h"
 #include "bpf/abi/event.h"
+#include "bpf/lib/address.h"
 #include "bpf/lib/parse.h"
 
 struct {
@@ -86,8 +87,8 @@ __noinline int tell_drop(const struct __sk_buff *skb, const struct packet *packe
 	event->packets = packets;
 	copy_tuple(event, packet);
 	if (skb->protocol == bpf_htons(ETH_P_IP) && packet->network) {
-		event->source.words[2] = __builtin_bswap32(0xffff);
-		event->destination.words[2] = __builtin_bswap32(0xffff);
+		event->source.words[2] = MAPPED_PREFIX;
+		event->destination.words[2] = MAPPED_PREFIX;
 	}
 	event->to_pod = to_pod;
 	event->length = skb->len < 0xffff ? skb->len : 0xffff;

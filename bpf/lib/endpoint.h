@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bpf/abi/endpoint.h"
+#include "bpf/lib/address.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -45,17 +46,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } ep_by_device SEC(".maps");
-
-static __always_inline bool same_v6(const struct ipv6_address *a, const struct ipv6_address *b)
-{
-	return a->words[0] == b->words[0] && a->words[1] == b->words[1] && a->words[2] == b->words[2] &&
-	       a->words[3] == b->words[3];
-}
-
-static __always_inline bool is_zero_v6(const struct ipv6_address *a)
-{
-	return (a->words[0] | a->words[1] | a->words[2] | a->words[3]) == 0;
-}
 
 /* The record that `index` (of a hash, or NULL) leads to, or NULL. The caller compares it with what it looked for. */
 static __always_inline const struct endpoint *endpoint_at(const __u32 *index)

@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bpf/abi/service.h"
+#include "bpf/lib/address.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -93,27 +94,10 @@ struct {
 } affinity6 SEC(".maps");
 
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
-#define MAPPED_PREFIX __builtin_bswap32(0xffff)
-
-static __always_inline bool same_address(const struct ipv6_address *a, const struct ipv6_address *b)
-{
-	return a->words[0] == b->words[0] && a->words[1] == b->words[1] && a->words[2] == b->words[2] &&
-	       a->words[3] == b->words[3];
-}
 
 static __always_inline bool same_peer(const struct socket_peer *a, const struct socket_peer *b)
 {
-	return a->port == b->port && same_address(&a->address, &b->address);
-}
-
-static __always_inline bool is_mapped_v4(const struct ipv6_address *a)
-{
-	return a->words[0] == 0 && a->words[1] == 0 && a->words[2] == MAPPED_PREFIX;
-}
-
-static __always_inline struct ipv6_address mapped_v4(__be32 address)
-{
-	return (struct ipv6_address){ { 0, 0, MAPPED_PREFIX, address } };
+	return a->port == b->port && same_v6(&a->address, &b->address);
 }
 
 /* One look at a frontend's service: 0, -ENOENT, or -EAGAIN where the value seen was another key's. */

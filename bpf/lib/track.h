@@ -23,7 +23,6 @@ static __always_inline enum drop_reason follow(const struct connection *of, cons
 	return READ_ONCE(of->head->tag) >> CT_LIFE_BITS == of->tag >> CT_LIFE_BITS ? DROP_NONE : DROP_CT_RACE;
 }
 
-/* Begins the packet's connection, if it is one to begin one; `services`: by a Service's choice where it is for one. */
 /* Begins the connection of a packet that leaves as flow->to says, if it is one to begin one. */
 static __always_inline enum drop_reason begin(const struct packet *packet, struct flow *flow, bool is_v4)
 {
