@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What reaches a pod from elsewhere than another pod here: its connection, and what the pod makes of it. */
+#pragma once
+
+#include "bpf/lib/scope.h"
+#include "bpf/lib/scratch.h"
+#include "bpf/lib/to_pod.h"
+#include "bpf/lib/track.h"
+
+/* A tracked packet from the host stack. What begins a connection is judged before, else after its translation. */
+static __always_inline enum drop_reason track_to_pod(struct __sk_buff *skb, struct scratch *scratch,
+						     const struct endpoint *to, bool is_v4)
+{
+	struct packet *packet = &scratch->packet;
+	struct flow *flow = &scratch->flow;
+	enum drop_reason reason = track(packet, flow, is_v4);
+
+	if (reason)
+		return reason;
+	if (flow->form == FORM_NONE || flow->form == FORM_FOREIGN) {
+		reason = to_pod(packet, to, is_v4);
+		return reason ? reason : begin_connection(packet, flow, false, is_v4);
+	}
+	if (flow->translated)
+		reason = translate(skb, packet, &flow->to, is_v4);
+	return reason ? reason : to_pod(packet, to, is_v4);
+}
+
+static __always_inline enum drop_reason ip_to_pod(struct __sk_buff *skb, struct scratch *scratch,
+						  const struct endpoint *to, bool is_v4)
+{
+	struct packet *packet = &scratch->packet;
+	enum drop_reason reason = parse_network(skb, sizeof(struct ethhdr), packet, is_v4);
+
+	if (reason)
+		return reason;
+	if (is_v4 ? !is_beyond_link_v4(&packet->destination)
+		  : !is_beyond_link_v6(&packet->destination) || is_link_local_v6(&packet->source))
+		return to_pod(packet, to, is_v4);
+	reason = parse_transport(skb, packet, is_v4, false);
+	if (!reason)
+		reason = resolve_fragment(packet, is_v4);
+	if (reason)
+		return reason;
+	if (packet->kind == KIND_TRACKED)
+		return track_to_pod(skb, scratch, to, is_v4);
+	if (packet->kind == KIND_ERROR)
+		reason = relate_error(skb, packet, &scratch->error, is_v4);
+	return reason ? reason : to_pod(packet, to, is_v4);
+}
+
+static __always_inline enum drop_reason arp_to_pod(struct __sk_buff *skb, const struct endpoint *to)
+{
+	const struct arp_ipv4 *arp = arp_of(skb);
+
+	if (!arp)
+		return DROP_MALFORMED;
+	return arp->target == to->v4 ? DROP_NONE : DROP_DESTINATION;
+}
+
+static __always_inline enum drop_reason judge_to_pod(struct __sk_buff *skb, struct scratch *scratch)
+{
+	const struct endpoint *to = endpoint_by_ifindex(skb->ifindex);
+
+	if (!to)
+		return DROP_NO_ENDPOINT;
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return ip_to_pod(skb, scratch, to, true);
+	case bpf_htons(ETH_P_IPV6):
+		return ip_to_pod(skb, scratch, to, false);
+	case bpf_htons(ETH_P_ARP):
+		return arp_to_pod(skb, to);
+	default:
+		return DROP_PROTOCOL;
+	}
+}
