@@ -22,15 +22,18 @@ int from_pod(struct __sk_buff *skb)
 	verdict = count_verdict(skb, &scratch->packet, route_from_pod(skb, scratch, &route), false);
 	if (route.back)
 		return bpf_redirect_peer(skb->ifindex, 0);
-	return verdict == TC_ACT_OK && route.pod ? bpf_redirect_peer(route.pod, 0) : verdict;
+	return verdict == TC_ACT_OK ? follow_route(skb, &route, verdict) : verdict;
 }
 
 /* clsact egress: what the host stack sends to the pod. */
 SEC("tc")
 int host_to_pod(struct __sk_buff *skb)
 {
-	struct scratch *scratch = clean_scratch();
+	struct scratch *scratch;
 
+	if (was_judged(skb))
+		return TC_ACT_OK;
+	scratch = clean_scratch();
 	return scratch ? count_verdict(skb, &scratch->packet, judge_to_pod(skb, scratch), true) : TC_ACT_SHOT;
 }
 

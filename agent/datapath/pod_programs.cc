@@ -48,6 +48,7 @@ endpoint to_abi(const PodEndpoint& pod) {
   endpoint out{};
   out.ifindex = pod.ifindex;
   out.netns_cookie = pod.netns_cookie;
+  out.flags = pod.shaped ? EP_SHAPED : 0;
   std::ranges::copy(pod.mac, out.mac);
   std::ranges::copy(pod.host_mac, out.host_mac);
   out.link_local = to_abi(link_local_of(pod.mac));
@@ -65,6 +66,7 @@ PodEndpoint from_abi(const endpoint& record) {
   PodEndpoint out;
   out.ifindex = record.ifindex;
   out.netns_cookie = record.netns_cookie;
+  out.shaped = (record.flags & EP_SHAPED) != 0;
   std::ranges::copy(record.mac, out.mac.begin());
   std::ranges::copy(record.host_mac, out.host_mac.begin());
   if (record.v4 != 0) out.addresses.push_back(from_abi(record.v4));

@@ -24,6 +24,7 @@ struct PodEndpoint {
   Mac mac{};                         // pod side
   Mac host_mac{};                    // host side
   std::vector<IpAddress> addresses;  // at most one of a family
+  bool shaped = false;               // what reaches it takes the host side's egress: a qdisc there limits it
   bool operator==(const PodEndpoint&) const = default;
 };
 

@@ -11,9 +11,13 @@
 #define MAX_ENDPOINTS 4096
 #define EP_DEVICES 65536 /* elements of array ep_by_device: [ifindex % EP_DEVICES] is an index in `endpoints` */
 
+enum endpoint_flags {
+	EP_SHAPED = 1, /* what reaches the pod takes the host side's egress, where a qdisc shapes it */
+};
+
 struct endpoint {
 	__u32 ifindex;      /* host-side device; 0: the element is free */
-	__u32 flags;        /* none yet given a meaning: 0 */
+	__u32 flags;        /* enum endpoint_flags */
 	__u64 netns_cookie; /* of the pod's network namespace */
 	__u8 mac[6];        /* pod side … */
 	__u8 host_mac[6];   /* … and host side: in this order the start of a frame to the pod */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Judging what is about to reach a pod, wherever it comes from. bpf_redirect_peer() skips the receiver's host-side
- * programs, so whoever redirects calls to_pod() first; what the host stack sends meets it at the host side's egress.
- * Either way a packet is judged exactly once, and after it was translated.
+ * programs, so whoever redirects calls to_pod() first; what the host stack sends meets it at the host side's egress,
+ * where what was redirected to that for shaping passes by its mark. Either way a packet is judged exactly once, and
+ * after it was translated.
  */
 #pragma once
 

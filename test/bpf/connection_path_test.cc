@@ -112,6 +112,34 @@ Steps after_handshake(const Steps& more) {
   return all;
 }
 
+TEST_F(ConnectionPath, AShapedPodIsReachedThroughItsQdiscAndJudgedOnce) {
+  Pod shaped = b_;
+  shaped.endpoint.shaped = true;
+  ASSERT_TRUE(path_->pods().upsert(shaped.endpoint));
+  for (const FamilyCase& each : families()) {
+    const std::uint64_t before = count("forwarded");
+    const Verdict sent_on = from_pod(a_, sent(a_, b_.address(each.family), testkit::udp(1000, 53)));
+    EXPECT_EQ(sent_on.action, TC_ACT_REDIRECT);
+    EXPECT_EQ(sent_on.packet, received(b_, a_.address(each.family), testkit::udp(1000, 53)));
+    ASSERT_NE(sent_on.mark, 0);
+    // At the egress of its device: neither judged, nor counted, nor tracked again.
+    const testkit::Place egress{.ifindex = b_.endpoint.ifindex, .mark = sent_on.mark, .from = a_.endpoint.ifindex};
+    const Verdict passed = path_->run("host_to_pod", egress, sent_on.packet).value();
+    EXPECT_EQ(passed.action, TC_ACT_OK);
+    EXPECT_EQ(passed.packet, sent_on.packet);
+    EXPECT_EQ(passed.mark, 0) << "it would pass elsewhere, too";
+    EXPECT_EQ(count("forwarded"), before + 1);
+    EXPECT_EQ(connections(each.family).size(), 1);
+    // What the host sends there under another mark is judged as ever.
+    const testkit::Place own{.ifindex = b_.endpoint.ifindex, .mark = sent_on.mark + 1};
+    const Bytes foreign = frame(b_.from_host(), Ip{each.remote, a_.address(each.family)}, testkit::udp(1, 2));
+    EXPECT_EQ(path_->run("host_to_pod", own, foreign).value().action, TC_ACT_SHOT);
+  }
+  EXPECT_EQ(path_->pods().endpoints().back(), shaped.endpoint);
+  ASSERT_TRUE(path_->pods().upsert(b_.endpoint));
+  EXPECT_EQ(from_pod(a_, sent(a_, b_.v4(), testkit::udp(1000, 53))).mark, 0);
+}
+
 TEST_F(ConnectionPath, TcpMovesAsItsFlagsSay) {
   const std::vector<Steps> stories{
       // Either end closes first, and every packet may come twice.

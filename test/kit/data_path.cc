@@ -44,19 +44,22 @@ Result<Pod> DataPath::make_pod(std::uint8_t number) {
   return pod;
 }
 
-Result<Verdict> DataPath::run(const std::string& name, const Pod& pod, const Bytes& frame) const {
+Result<Verdict> DataPath::run(const std::string& name, const Place& place, const Bytes& frame) const {
   Verdict verdict;
   verdict.packet.resize(frame.size() + 256);
   __sk_buff context{};
-  context.ifindex = pod.endpoint.ifindex;
+  context.ifindex = place.ifindex;
+  context.mark = place.mark;
+  context.ingress_ifindex = place.from;
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_out = verdict.packet.data(),
               .data_size_in = static_cast<__u32>(frame.size()),
               .data_size_out = static_cast<__u32>(verdict.packet.size()), .ctx_in = &context,
-              .ctx_size_in = sizeof(context));
+              .ctx_out = &context, .ctx_size_in = sizeof(context), .ctx_size_out = sizeof(context));
   const int status = bpf_prog_test_run_opts(program(name), &options);
   if (status != 0) return fail_errno(-status, fmt::format("program {}: run", name));
   verdict.packet.resize(options.data_size_out);
   verdict.action = static_cast<int>(options.retval);
+  verdict.mark = context.mark;
   return verdict;
 }
 

@@ -32,6 +32,14 @@ struct Pod {
 struct Verdict {
   int action = 0;  // TC_ACT_*
   Bytes packet;
+  std::uint32_t mark = 0;  // of the packet
+};
+
+// Where a packet is when a program sees it, besides its bytes.
+struct Place {
+  std::uint32_t ifindex = 0;  // the device whose program it is
+  std::uint32_t mark = 0;
+  std::uint32_t from = 0;  // egress: the device that the packet came in by; 0: the host's own
 };
 
 // Owner and thread: the test, whose process is in namespaces of its own (enter_node_namespace).
@@ -50,8 +58,11 @@ class DataPath {
 
   // The descriptor of a program at pods' devices: "from_pod" or "host_to_pod".
   int program(const std::string& name) const { return programs_.at(name).get(); }
-  // Runs it on `frame` as `pod`'s device.
-  Result<Verdict> run(const std::string& program, const Pod& pod, const Bytes& frame) const;
+  // Runs it on `frame`, at `pod`'s device or elsewhere.
+  Result<Verdict> run(const std::string& program, const Pod& pod, const Bytes& frame) const {
+    return run(program, Place{.ifindex = pod.endpoint.ifindex}, frame);
+  }
+  Result<Verdict> run(const std::string& program, const Place& place, const Bytes& frame) const;
   // Lets the sweep of connections look at all that were ever used (up to 4,096 of a shard), without waiting for its
   // timers; the jiffies of now.
   Result<std::uint32_t> sweep() const;
