@@ -14,15 +14,14 @@ SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
 	struct scratch *scratch = clean_scratch();
-	struct route route = {};
 	int verdict;
 
 	if (!scratch)
 		return TC_ACT_SHOT;
-	verdict = count_verdict(skb, &scratch->packet, route_from_pod(skb, scratch, &route), false);
-	if (route.back)
+	verdict = count_verdict(skb, &scratch->packet, route_from_pod(skb, scratch), false);
+	if (scratch->route.back)
 		return bpf_redirect_peer(skb->ifindex, 0);
-	return verdict == TC_ACT_OK ? follow_route(skb, &route, verdict) : verdict;
+	return verdict == TC_ACT_OK ? follow_route(skb, &scratch->route, verdict) : verdict;
 }
 
 /* clsact egress: what the host stack sends to the pod. */

@@ -49,6 +49,7 @@ static __always_inline enum drop_reason decide(const struct packet *packet, stru
 	flow->by.service = choice.service_index;
 	flow->by.backend = choice.backend_index;
 	flow->by.generation = choice.generation;
+	flow->translated = true;
 	return DROP_NONE;
 }
 

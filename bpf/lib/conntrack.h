@@ -281,28 +281,32 @@ struct chosen_service {
 	__u32 generation;
 };
 
+/* Whether the connection that a key leads to is over, or expired, so that another may have the key. */
+static __always_inline bool makes_room(const struct ct_index *held, struct connection *other, bool is_v4)
+{
+	const __u32 generation = READ_ONCE(held->generation) & (~0U >> CT_LIFE_BITS);
+
+	other->index = READ_ONCE(held->slot);
+	other->head = ct_slot(other->index, is_v4);
+	if (!other->head)
+		return false;
+	other->tag = READ_ONCE(other->head->tag);
+	return other->tag >> CT_LIFE_BITS == generation && (other->tag & CT_LIFE_MASK) >= CT_NEW &&
+	       (other->tag & CT_LIFE_MASK) != CT_DYING && (is_expired(other) || is_over(other->head->state));
+}
+
 /* Takes a key for a slot; -EEXIST where another connection has it. One that is over, or expired, makes room. */
 static __always_inline long take_key(const void *key, __u32 index, __u32 generation, bool is_v4)
 {
 	const struct ct_index value = { index, generation };
-	struct connection other;
 	const struct ct_index *held;
+	struct connection other;
 	long result = bpf_map_update_elem(ct_hash(is_v4), key, &value, BPF_NOEXIST);
 
 	if (result != -EEXIST)
 		return result;
 	held = bpf_map_lookup_elem(ct_hash(is_v4), key);
-	if (!held)
-		return -EEXIST;
-	other.index = READ_ONCE(held->slot);
-	generation = READ_ONCE(held->generation) & (~0U >> CT_LIFE_BITS);
-	other.head = ct_slot(other.index, is_v4);
-	if (!other.head)
-		return -EEXIST;
-	other.tag = READ_ONCE(other.head->tag);
-	if (other.tag >> CT_LIFE_BITS != generation || (other.tag & CT_LIFE_MASK) < CT_NEW ||
-	    (other.tag & CT_LIFE_MASK) == CT_DYING || !(is_expired(&other) || is_over(other.head->state)) ||
-	    !end_connection(other.index, other.tag, is_v4))
+	if (!held || !makes_room(held, &other, is_v4) || !end_connection(other.index, other.tag, is_v4))
 		return -EEXIST;
 	return bpf_map_update_elem(ct_hash(is_v4), key, &value, BPF_NOEXIST);
 }
@@ -319,11 +323,13 @@ static __always_inline void discard(const struct connection *lost, __u32 generat
 }
 
 /*
- * Begins the packet's connection, which leaves as `to` says: 0; -EEXIST: another has one of its keys; -ENOSPC: full.
+ * Begins the packet's connection, which leaves as `to` says (`translated`: not as it came): 0; -EEXIST: another has one
+ * of its keys; -ENOSPC: full.
  * The slot is whole before a key leads to it, and its owner alone ends it where it loses.
  */
 static __always_inline int insert_connection(struct connection *made, const struct packet *packet,
-					     const struct rewrite *to, const struct chosen_service *by, bool is_v4)
+					     const struct rewrite *to, const struct chosen_service *by, bool translated,
+					     bool is_v4)
 {
 	struct ct_key_v6 key; /* large enough for either */
 	struct ct_head *head;
@@ -339,7 +345,7 @@ static __always_inline int insert_connection(struct connection *made, const stru
 	head->created = jiffies32();
 	head->state = first_state(packet, is_v4);
 	head->protocol = packet->protocol;
-	head->flags = by->service ? CT_TRANSLATED : 0;
+	head->flags = translated ? CT_TRANSLATED : 0;
 	head->closer = 0;
 	head->deadline = head->created + timeout_of(head->state);
 	head->service = by->service;
@@ -354,17 +360,15 @@ static __always_inline int insert_connection(struct connection *made, const stru
 	made->head = head;
 	made->tag = make_tag(generation, CT_NEW);
 	made->form = FORM_ORIGINAL;
-	if (by->service) {
+	if (translated) {
 		reverse_key(head, &key, is_v4);
 		result = take_key(&key, made->index, generation, is_v4);
 	}
 	if (!result) {
-		const bool reverse_taken = by->service;
-
 		__sync_lock_test_and_set(&head->tag, made->tag);
 		forward_key(head, &key, is_v4);
 		result = take_key(&key, made->index, generation, is_v4);
-		if (result && reverse_taken) {
+		if (result && translated) {
 			reverse_key(head, &key, is_v4);
 			bpf_map_delete_elem(ct_hash(is_v4), &key);
 		}
@@ -376,9 +380,9 @@ static __always_inline int insert_connection(struct connection *made, const stru
 	}
 	enter_ring(made->index, generation, is_v4);
 	ct_count(is_v4 ? CT_CREATED_V4 : CT_CREATED_V6);
-	if (by->service) {
+	if (by->service)
 		connection_opened(by->backend, by->generation, is_v4);
+	if (translated)
 		ct_count(CT_TRANSLATED_ONES);
-	}
 	return 0;
 }

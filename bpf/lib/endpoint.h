@@ -8,7 +8,7 @@
 
 #include <bpf/bpf_helpers.h>
 
-#include "bpf/abi/endpoint.h"
+#include "bpf/abi/path.h"
 #include "bpf/lib/address.h"
 
 struct {
@@ -69,11 +69,10 @@ static __always_inline bool has_address(const struct endpoint *ep, const struct 
 	return ep && ep->ifindex && (is_v4 ? ep->v4 == address->words[3] : same_v6(&ep->v6, address));
 }
 
-/* What a cache may say of a receiver beside its record's index + 1. */
-#define RECEIVER_UNKNOWN 0
-#define RECEIVER_ELSEWHERE 0xffff /* not a local pod; one that gets the address later is reached through the stack */
-
-/* The local pod with the address, or NULL. *cached is the caller's, for the same address at each call. */
+/*
+ * The local pod with the address, or NULL. *cached is what the caller remembers of the address, RECEIVER_… of
+ * bpf/abi/path.h, and is left alone unless it was of a local pod, or unknown: then it is one, or unknown, after.
+ */
 static __always_inline const struct endpoint *endpoint_by_address(const struct ipv6_address *address, __u16 *cached,
 								  bool is_v4)
 {
@@ -81,7 +80,7 @@ static __always_inline const struct endpoint *endpoint_by_address(const struct i
 	const __u32 *index;
 	__u32 at = *cached;
 
-	if (at == RECEIVER_ELSEWHERE)
+	if (at >= RECEIVER_NODE)
 		return NULL;
 	if (at != RECEIVER_UNKNOWN) {
 		at--;
@@ -89,13 +88,12 @@ static __always_inline const struct endpoint *endpoint_by_address(const struct i
 		if (has_address(ep, address, is_v4))
 			return ep;
 	}
+	*cached = RECEIVER_UNKNOWN;
 	index = is_v4 ? bpf_map_lookup_elem(&ep_by_v4, &address->words[3]) : bpf_map_lookup_elem(&ep_by_v6, address);
 	at = index ? *index : MAX_ENDPOINTS;
 	ep = endpoint_at(&at);
-	if (!has_address(ep, address, is_v4)) {
-		*cached = RECEIVER_ELSEWHERE;
+	if (!has_address(ep, address, is_v4))
 		return NULL;
-	}
 	*cached = at + 1;
 	return ep;
 }

@@ -33,6 +33,22 @@ static __always_inline bool correct(struct __sk_buff *skb, __u32 offset, bool hi
 	return replace(skb, offset, before, after, sizeof(after), sum);
 }
 
+/* The identifier of an ICMP query within, and its checksum, which `change` of the addresses is part of. */
+static __always_inline bool translate_inner_query(struct __sk_buff *skb, const struct packet *inner,
+						  const struct rewrite *to, __u32 change, __s64 *sum)
+{
+	const __u32 at = inner->transport + __builtin_offsetof(struct icmp, id);
+	const __u64 total = (__u64)change + (__u16)~inner->source_port + to->source_port;
+	__be16 before[2], after[2];
+
+	if (bpf_skb_load_bytes(skb, at, before, sizeof(before)))
+		return false;
+	after[0] = to->source_port;
+	after[1] = before[1];
+	return replace(skb, at, before, after, sizeof(after), sum) &&
+	       correct(skb, inner->transport, true, (__u32)total + (total >> 32), false, sum);
+}
+
 /* Makes the packet within what `to` says; *sum is by how much that changes the ICMP checksum. */
 static __always_inline bool translate_inner(struct __sk_buff *skb, struct packet *inner, struct rewrite *to, __s64 *sum,
 					    bool is_v4)
@@ -56,6 +72,10 @@ static __always_inline bool translate_inner(struct __sk_buff *skb, struct packet
 			     &to->source, 2 * sizeof(struct ipv6_address), sum))
 			return false;
 	}
+	if (is_icmp(inner->protocol, is_v4))
+		return translate_inner_query(skb, inner, to, is_v4 ? 0 : (__u32)change + (change >> 32), sum);
+	if (!has_ports(inner->protocol))
+		return true;
 	if (!replace(skb, inner->transport, &before, &after, sizeof(after), sum))
 		return false;
 	change = (__u64)(__u32)change + (change >> 32) + (__u32)~before + after;

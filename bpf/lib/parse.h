@@ -189,6 +189,12 @@ static __always_inline enum drop_reason parse_network(struct __sk_buff *skb, __u
 	return reason ?: packet->transport > skb->len ? DROP_MALFORMED : DROP_NONE;
 }
 
+/* Whether its header begins with two ports. */
+static __always_inline bool has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
 static __always_inline enum signal tcp_signal(const struct tcphdr *tcp)
 {
 	if (tcp->rst)

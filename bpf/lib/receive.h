@@ -7,7 +7,7 @@
 #include "bpf/lib/to_pod.h"
 #include "bpf/lib/track.h"
 
-/* A tracked packet from the host stack. What begins a connection is judged before, else after its translation. */
+/* A tracked packet from elsewhere. What begins a connection is judged before, else after its translation. */
 static __always_inline enum drop_reason track_to_pod(struct __sk_buff *skb, struct scratch *scratch,
 						     const struct endpoint *to, bool is_v4)
 {
@@ -19,21 +19,23 @@ static __always_inline enum drop_reason track_to_pod(struct __sk_buff *skb, stru
 		return reason;
 	if (flow->form == FORM_NONE || flow->form == FORM_FOREIGN) {
 		reason = to_pod(packet, to, is_v4);
-		return reason ? reason : begin_connection(packet, flow, false, is_v4);
+		if (!reason && packet->fragment == FRAGMENT_LATER)
+			reason = DROP_FRAGMENT;
+		leave_as_it_is(packet, flow);
+		return reason ? reason : begin_connection(packet, flow, is_v4);
 	}
 	if (flow->translated)
 		reason = translate(skb, packet, &flow->to, is_v4);
 	return reason ? reason : to_pod(packet, to, is_v4);
 }
 
-static __always_inline enum drop_reason ip_to_pod(struct __sk_buff *skb, struct scratch *scratch,
-						  const struct endpoint *to, bool is_v4)
+/* What is for one pod, by its addresses or by its device; scratch->packet knows its IP header. */
+static __always_inline enum drop_reason receive(struct __sk_buff *skb, struct scratch *scratch,
+						const struct endpoint *to, bool is_v4)
 {
 	struct packet *packet = &scratch->packet;
-	enum drop_reason reason = parse_network(skb, sizeof(struct ethhdr), packet, is_v4);
+	enum drop_reason reason;
 
-	if (reason)
-		return reason;
 	if (is_v4 ? !is_beyond_link_v4(&packet->destination)
 		  : !is_beyond_link_v6(&packet->destination) || is_link_local_v6(&packet->source))
 		return to_pod(packet, to, is_v4);
@@ -47,6 +49,14 @@ static __always_inline enum drop_reason ip_to_pod(struct __sk_buff *skb, struct 
 	if (packet->kind == KIND_ERROR)
 		reason = relate_error(skb, packet, &scratch->error, is_v4);
 	return reason ? reason : to_pod(packet, to, is_v4);
+}
+
+static __always_inline enum drop_reason ip_to_pod(struct __sk_buff *skb, struct scratch *scratch,
+						  const struct endpoint *to, bool is_v4)
+{
+	const enum drop_reason reason = parse_network(skb, sizeof(struct ethhdr), &scratch->packet, is_v4);
+
+	return reason ? reason : receive(skb, scratch, to, is_v4);
 }
 
 static __always_inline enum drop_reason arp_to_pod(struct __sk_buff *skb, const struct endpoint *to)

@@ -4,11 +4,13 @@
 
 #include "bpf/lib/balance.h"
 #include "bpf/lib/icmp_error.h"
+#include "bpf/lib/route.h"
 
 /* Off the stack, which is small. Programs do not interrupt each other on a processor. */
 struct scratch {
 	struct packet packet;
 	struct flow flow;
+	struct route route;
 	struct error_work error;
 };
 

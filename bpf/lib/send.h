@@ -2,37 +2,114 @@
 /* What a pod sends: who it may say that it is, its connection, and where that leads. */
 #pragma once
 
+#include "bpf/lib/masquerade.h"
 #include "bpf/lib/reject.h"
-#include "bpf/lib/route.h"
 #include "bpf/lib/scope.h"
 #include "bpf/lib/scratch.h"
 #include "bpf/lib/track.h"
 
+/*
+ * A connection that a pod begins: with a Service's choice where it is for one, and masqueraded where it leaves the
+ * cluster. Twice where its packets would look like another's: another backend, or port, may be free.
+ */
+static __always_inline enum drop_reason begin_from_pod(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
+{
+	const struct packet *packet = &scratch->packet;
+	struct route *route = &scratch->route;
+	struct flow *flow = &scratch->flow;
+	enum drop_reason reason = DROP_NONE;
+
+	if (packet->fragment == FRAGMENT_LATER)
+		return DROP_FRAGMENT;
+	for (int i = 0; i < 2; i++) {
+		leave_as_it_is(packet, flow);
+		reason = decide_service(packet, flow, is_v4);
+		if (reason)
+			return reason;
+		route->hint = RECEIVER_UNKNOWN;
+		if (!find_route(skb, packet, &flow->to.destination, route, is_v4) && route->outside)
+			reason = is_v4 ? masquerade_v4(packet, flow) : masquerade_v6(packet, flow);
+		if (reason)
+			return reason;
+		reason = begin_connection(packet, flow, is_v4);
+		if (reason != DROP_TUPLE_TAKEN || !flow->translated)
+			break;
+	}
+	return reason;
+}
+
 /* A tracked packet, up to its translation. */
-static __always_inline enum drop_reason track_from_pod(struct __sk_buff *skb, struct scratch *scratch,
-						       struct route *route, bool is_v4)
+static __always_inline enum drop_reason track_from_pod(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
 {
 	struct packet *packet = &scratch->packet;
 	struct flow *flow = &scratch->flow;
 	enum drop_reason reason = track(packet, flow, is_v4);
 
 	if (!reason && flow->form != FORM_ORIGINAL && flow->form != FORM_REPLY)
-		reason = begin_connection(packet, flow, true, is_v4);
-	if (reason) {
-		route->back = flow->answer && reject(skb, packet, is_v4);
-		return reason;
+		reason = begin_from_pod(skb, scratch, is_v4);
+	if (reason)
+		scratch->route.back = flow->answer && reject(skb, packet, is_v4);
+	return reason;
+}
+
+/*
+ * Whether the stack is to get the packet as the pod sent it: it takes none from outside with an address of the node's
+ * own as source. It answers to that as well, and what it sends on, to_uplink translates.
+ */
+static __always_inline bool stays_for_stack(const struct packet *packet, const struct flow *flow, struct route *route,
+					    bool is_v4)
+{
+	if (same_end(&packet->source, &flow->to.source, is_v4) || route->kind != ROUTE_STACK)
+		return false;
+	/* The stack would ask for another neighbour, on the way to what the pod named. */
+	if (route->unresolved && !same_end(&packet->destination, &flow->to.destination, is_v4))
+		route->kind = ROUTE_NEIGHBOUR;
+	return route->kind == ROUTE_STACK;
+}
+
+/* Translates and sends on. The way is found first: it decides who translates. */
+static __always_inline enum drop_reason route_and_translate(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
+{
+	struct packet *packet = &scratch->packet;
+	struct route *route = &scratch->route;
+	struct flow *flow = &scratch->flow;
+	struct ct_head *head = flow->form != FORM_NONE ? ct_slot(flow->index, is_v4) : NULL;
+	__u16 *remembered = head ? &head->endpoints[flow->form == FORM_REPLY] : NULL;
+	const struct ipv6_address *destination = flow->translated ? &flow->to.destination : &packet->destination;
+	const struct endpoint *to = NULL;
+	enum drop_reason reason;
+
+	/* A new connection's has been looked for, unless another processor was first to begin it. */
+	if (!same_end(&route->destination, destination, is_v4)) {
+		route->known = false;
+		route->hint = remembered ? *remembered : RECEIVER_UNKNOWN;
 	}
-	return flow->translated ? translate(skb, packet, &flow->to, is_v4) : DROP_NONE;
+	if (!route->known)
+		to = find_route(skb, packet, destination, route, is_v4);
+	if (remembered && *remembered != route->hint)
+		*remembered = route->hint;
+	if (flow->translated) {
+		if (!to && stays_for_stack(packet, flow, route, is_v4))
+			return DROP_NONE;
+		reason = translate(skb, packet, &flow->to, is_v4);
+		if (reason)
+			return reason;
+	}
+	if (to && hops_left(skb, is_v4) > 1) {
+		reason = to_pod(packet, to, is_v4);
+		return reason ? reason : hand_over(skb, to, route, is_v4);
+	}
+	if (route->kind != ROUTE_STACK)
+		spend_hop(skb, is_v4);
+	if (route->kind == ROUTE_TUNNEL && !set_tunnel(skb, &route->node, route->vni))
+		return DROP_TUNNEL;
+	return DROP_NONE;
 }
 
 /* What the pod sends under an address of its own to somewhere beyond the link. */
-static __always_inline enum drop_reason send_from_pod(struct __sk_buff *skb, struct scratch *scratch,
-						      struct route *route, bool is_v4)
+static __always_inline enum drop_reason send_from_pod(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
 {
 	struct packet *packet = &scratch->packet;
-	struct flow *flow = &scratch->flow;
-	__u16 unknown = RECEIVER_UNKNOWN;
-	struct ct_head *head = NULL;
 	enum drop_reason reason = parse_transport(skb, packet, is_v4, false);
 
 	if (!reason)
@@ -40,22 +117,18 @@ static __always_inline enum drop_reason send_from_pod(struct __sk_buff *skb, str
 	if (!reason && packet->kind == KIND_ERROR)
 		reason = relate_error(skb, packet, &scratch->error, is_v4);
 	else if (!reason && packet->kind == KIND_TRACKED)
-		reason = track_from_pod(skb, scratch, route, is_v4);
-	if (reason)
-		return reason;
-	if (flow->form != FORM_NONE)
-		head = ct_slot(flow->index, is_v4);
-	return deliver(skb, packet, head ? &head->endpoints[flow->form == FORM_REPLY] : &unknown, route, is_v4);
+		reason = track_from_pod(skb, scratch, is_v4);
+	return reason ? reason : route_and_translate(skb, scratch, is_v4);
 }
 
 /* A frame for another MAC is not the router's to forward: the stack discards it. */
 static __always_inline bool is_for_us(const struct __sk_buff *skb)
 {
-	return skb->pkt_type == 0;
+	return skb->pkt_type == PACKET_HOST;
 }
 
 static __always_inline enum drop_reason from_pod_v4(struct __sk_buff *skb, struct scratch *scratch,
-						    const struct endpoint *from, struct route *route)
+						    const struct endpoint *from)
 {
 	const struct packet *packet = &scratch->packet;
 	const enum drop_reason reason = parse_network(skb, sizeof(struct ethhdr), &scratch->packet, true);
@@ -66,7 +139,7 @@ static __always_inline enum drop_reason from_pod_v4(struct __sk_buff *skb, struc
 		return DROP_SOURCE_ADDRESS;
 	if (!is_for_us(skb) || !is_beyond_link_v4(&packet->destination))
 		return DROP_NONE;
-	return send_from_pod(skb, scratch, route, true);
+	return send_from_pod(skb, scratch, true);
 }
 
 /* `::` is whoever has no address yet: duplicate address detection and multicast listener reports (RFC 4862, 3590). */
@@ -77,7 +150,7 @@ static __always_inline bool may_be_unspecified(const struct ipv6hdr *ip6)
 }
 
 static __always_inline enum drop_reason from_pod_v6(struct __sk_buff *skb, struct scratch *scratch,
-						    const struct endpoint *from, struct route *route)
+						    const struct endpoint *from)
 {
 	const struct ipv6hdr *ip6 = ipv6_of(skb);
 	const struct ipv6_address *source;
@@ -96,7 +169,7 @@ static __always_inline enum drop_reason from_pod_v6(struct __sk_buff *skb, struc
 	if (!is_for_us(skb) || !is_beyond_link_v6((const void *)&ip6->daddr))
 		return DROP_NONE;
 	reason = parse_network(skb, sizeof(struct ethhdr), &scratch->packet, false);
-	return reason ? reason : send_from_pod(skb, scratch, route, false);
+	return reason ? reason : send_from_pod(skb, scratch, false);
 }
 
 static __always_inline enum drop_reason from_pod_arp(struct __sk_buff *skb, const struct endpoint *from)
@@ -110,8 +183,7 @@ static __always_inline enum drop_reason from_pod_arp(struct __sk_buff *skb, cons
 	return from->v4 && arp->sender == from->v4 ? DROP_NONE : DROP_SOURCE_ADDRESS;
 }
 
-static __always_inline enum drop_reason route_from_pod(struct __sk_buff *skb, struct scratch *scratch,
-						       struct route *route)
+static __always_inline enum drop_reason route_from_pod(struct __sk_buff *skb, struct scratch *scratch)
 {
 	const struct endpoint *from = endpoint_by_ifindex(skb->ifindex);
 	const struct ethhdr *eth;
@@ -127,9 +199,9 @@ static __always_inline enum drop_reason route_from_pod(struct __sk_buff *skb, st
 		return DROP_PROTOCOL;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		return from_pod_v4(skb, scratch, from, route);
+		return from_pod_v4(skb, scratch, from);
 	case bpf_htons(ETH_P_IPV6):
-		return from_pod_v6(skb, scratch, from, route);
+		return from_pod_v6(skb, scratch, from);
 	case bpf_htons(ETH_P_ARP):
 		return from_pod_arp(skb, from);
 	default:

@@ -33,13 +33,12 @@ static __always_inline enum drop_reason begin(const struct packet *packet, struc
 		return DROP_NO_CONNECTION;
 	if (packet->signal == SIGNAL_ABORT)
 		return DROP_NONE;
-	result = insert_connection(&of, packet, &flow->to, &flow->by, is_v4);
+	result = insert_connection(&of, packet, &flow->to, &flow->by, flow->translated, is_v4);
 	if (result == -ENOSPC)
 		return DROP_CT_FULL;
 	if (!result) {
 		flow->index = of.index;
 		flow->form = FORM_ORIGINAL;
-		flow->translated = flow->by.service != 0;
 		return DROP_NONE;
 	}
 	/* Another processor may have been first with the same one. */
@@ -57,30 +56,31 @@ __noinline int begin_v6(const struct packet *packet, struct flow *flow)
 	return packet && flow ? begin(packet, flow, false) : DROP_MALFORMED;
 }
 
-/* Begins the packet's connection, with `services` by a Service's choice where it is for one. */
-static __always_inline enum drop_reason begin_connection(const struct packet *packet, struct flow *flow, bool services,
-							 bool is_v4)
+/* Begins the connection of a packet that is not translated, or as far as that has been decided. */
+static __always_inline enum drop_reason begin_connection(const struct packet *packet, struct flow *flow, bool is_v4)
 {
-	enum drop_reason reason = DROP_NONE;
+	return is_v4 ? begin_v4(packet, flow) : begin_v6(packet, flow);
+}
 
-	if (packet->fragment == FRAGMENT_LATER)
-		return DROP_FRAGMENT;
-	/* Twice: another backend may be free of connections that look the same. */
-	for (int i = 0; i < 2; i++) {
-		flow->form = FORM_NONE;
-		flow->to.source = packet->source;
-		flow->to.destination = packet->destination;
-		flow->to.source_port = packet->source_port;
-		flow->to.destination_port = packet->destination_port;
-		if (services)
-			reason = is_v4 ? decide_v4(packet, flow) : decide_v6(packet, flow);
-		if (reason)
-			return reason;
+/* That the packet leaves as it came, if nobody decides otherwise. */
+static __always_inline void leave_as_it_is(const struct packet *packet, struct flow *flow)
+{
+	flow->form = FORM_NONE;
+	flow->translated = false;
+	flow->by.service = 0;
+	flow->to.source = packet->source;
+	flow->to.destination = packet->destination;
+	flow->to.source_port = packet->source_port;
+	flow->to.destination_port = packet->destination_port;
+}
+
+/* A Service's part, where the packet is for one. */
+static __always_inline enum drop_reason decide_service(const struct packet *packet, struct flow *flow, bool is_v4)
+{
+	const enum drop_reason reason = is_v4 ? decide_v4(packet, flow) : decide_v6(packet, flow);
+
+	if (!reason)
 		flow->answer = false;
-		reason = is_v4 ? begin_v4(packet, flow) : begin_v6(packet, flow);
-		if (reason != DROP_TUPLE_TAKEN || !flow->by.service)
-			break;
-	}
 	return reason;
 }
 

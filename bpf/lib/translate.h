@@ -102,6 +102,42 @@ static __always_inline enum drop_reason set_sctp_ports(struct __sk_buff *skb, co
 	return DROP_NONE;
 }
 
+static __always_inline bool is_icmp(__u8 protocol, bool is_v4)
+{
+	return protocol == (is_v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+/* Of ICMP queries: source and destination port are both the identifier. ICMPv6's checksum covers the addresses. */
+static __always_inline enum drop_reason set_identifier(struct __sk_buff *skb, const struct packet *packet,
+						       const struct rewrite *to, __u32 change, bool is_v4)
+{
+	const __u32 checksum = packet->transport + __builtin_offsetof(struct icmp, checksum);
+
+	if (!is_v4 && change && bpf_l4_csum_replace(skb, checksum, 0, change, BPF_F_PSEUDO_HDR))
+		return DROP_TRANSLATION;
+	if (packet->source_port != to->source_port) {
+		struct icmp *icmp = header_at(skb, packet->transport, sizeof(*icmp));
+
+		if (!icmp)
+			return DROP_TRANSLATION;
+		icmp->id = to->source_port;
+		if (bpf_l4_csum_replace(skb, checksum, packet->source_port, to->source_port, sizeof(__be16)))
+			return DROP_TRANSLATION;
+	}
+	return DROP_NONE;
+}
+
+/* Protocols without ports have nothing to change; their checksums, where they have any, are not known to us. */
+static __always_inline enum drop_reason set_transport(struct __sk_buff *skb, const struct packet *packet,
+						      const struct rewrite *to, __u32 change, bool is_v4)
+{
+	if (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP)
+		return set_ports(skb, packet, to, change);
+	if (packet->protocol == IPPROTO_SCTP)
+		return set_sctp_ports(skb, packet, to);
+	return is_icmp(packet->protocol, is_v4) ? set_identifier(skb, packet, to, change, is_v4) : DROP_NONE;
+}
+
 /* Makes the packet what `to` says, in the skb and in `packet`. */
 static __always_inline enum drop_reason translate(struct __sk_buff *skb, struct packet *packet,
 						  const struct rewrite *to, bool is_v4)
@@ -113,8 +149,7 @@ static __always_inline enum drop_reason translate(struct __sk_buff *skb, struct 
 	change = (__u32)change + (change >> 32);
 	reason = set_addresses(skb, packet, to, change, is_v4);
 	if (!reason && packet->fragment != FRAGMENT_LATER)
-		reason = packet->protocol == IPPROTO_SCTP ? set_sctp_ports(skb, packet, to)
-							  : set_ports(skb, packet, to, change);
+		reason = set_transport(skb, packet, to, change, is_v4);
 	packet->source = to->source;
 	packet->destination = to->destination;
 	packet->source_port = to->source_port;

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/base/unique_fd.h"
+#include "agent/datapath/bpf_node_paths.h"
 #include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
@@ -53,6 +54,14 @@ Result<> load_all(const std::string& bpf_root, const std::string& cgroup) {
   FL_TRY(pod->attach(veth));
   FL_LET(const auto pod_facts, pod->facts());
   print("pod", pod_facts);
+  FL_LET(const auto paths, datapath::BpfNodePaths::load(*pod, root));
+  FL_TRY(paths->attach_uplink(veth));
+  FL_LET(const bool attached, paths->attached(veth));
+  if (!attached) return fail(Code::kSystem, "device #{}: its programs are not there", veth);
+  FL_TRY(paths->detach(veth));
+  FL_TRY(paths->attach_tunnel(veth));
+  FL_LET(const auto path_facts, paths->facts());
+  for (const auto& [object, programs] : path_facts) print(object.c_str(), programs);
   return {};
 }
 

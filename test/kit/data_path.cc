@@ -15,12 +15,17 @@ Result<std::unique_ptr<DataPath>> DataPath::open(const std::string& name, const 
   FL_LET(path->sockets_, datapath::SockPrograms::load(path->root_, {}));
   FL_LET(path->pods_, datapath::BpfPodPrograms::load(path->root_, capacities));
   FL_LET(const auto facts, path->pods_->facts());
+  FL_TRY(path->add_programs(facts));
+  return path;
+}
+
+Result<> DataPath::add_programs(const std::vector<datapath::ProgramFacts>& facts) {
   for (const auto& program : facts) {
     UniqueFd fd(bpf_prog_get_fd_by_id(program.id));
     if (!fd) return fail_errno(errno, fmt::format("program {}: open", program.name));
-    path->programs_.emplace(program.name, std::move(fd));
+    programs_.insert_or_assign(program.name, std::move(fd));
   }
-  return path;
+  return {};
 }
 
 Result<Pod> DataPath::make_pod(std::uint8_t number) {
@@ -53,8 +58,8 @@ Result<Verdict> DataPath::run(const std::string& name, const Place& place, const
   context.ingress_ifindex = place.from;
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_out = verdict.packet.data(),
               .data_size_in = static_cast<__u32>(frame.size()),
-              .data_size_out = static_cast<__u32>(verdict.packet.size()), .ctx_in = &context,
-              .ctx_out = &context, .ctx_size_in = sizeof(context), .ctx_size_out = sizeof(context));
+              .data_size_out = static_cast<__u32>(verdict.packet.size()), .ctx_in = &context, .ctx_out = &context,
+              .ctx_size_in = sizeof(context), .ctx_size_out = sizeof(context));
   const int status = bpf_prog_test_run_opts(program(name), &options);
   if (status != 0) return fail_errno(-status, fmt::format("program {}: run", name));
   verdict.packet.resize(options.data_size_out);

@@ -56,7 +56,9 @@ class DataPath {
   datapath::SockPrograms& sockets() { return *sockets_; }
   const datapath::BpfRoot& root() const { return root_; }
 
-  // The descriptor of a program at pods' devices: "from_pod" or "host_to_pod".
+  // Programs of other objects over the same maps, for run().
+  Result<> add_programs(const std::vector<datapath::ProgramFacts>& facts);
+  // The descriptor of a program: "from_pod", "host_to_pod", and those that were added.
   int program(const std::string& name) const { return programs_.at(name).get(); }
   // Runs it on `frame`, at `pod`'s device or elsewhere.
   Result<Verdict> run(const std::string& program, const Pod& pod, const Bytes& frame) const {
