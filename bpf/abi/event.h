@@ -17,7 +17,7 @@ struct drop_event {
 	__u32 kind;                 /* EVENT_DROP */
 	__u32 reason;               /* enum drop_reason */
 	__u64 time_ns;              /* CLOCK_MONOTONIC */
-	__u32 ifindex;              /* host-side device of the pod that sent it or was to get it */
+	__u32 ifindex;              /* whose program dropped it: a pod's host side, an uplink, VXLAN */
 	__u32 packets;              /* so many, this one included, since the last event of the kind */
 	struct ipv6_address source; /* as the packet came; IPv4 as v4-mapped IPv6; zero where headers were not read */
 	struct ipv6_address destination;

@@ -101,10 +101,7 @@ static __always_inline enum drop_reason track_to_node(struct __sk_buff *skb, str
 	struct ct_head *head;
 
 	if (!served) {
-		if (!config || !is_masqueraded(config, is_v4))
-			return DROP_NONE;
-		if (is_v4 ? config->masquerade_v4 != packet->destination.words[3]
-			  : !same_v6(&config->masquerade_v6, &packet->destination))
+		if (!config || !is_masquerade_address(config, &packet->destination, is_v4))
 			return DROP_NONE;
 		if ((has_ports(packet->protocol) || is_icmp(packet->protocol, is_v4)) &&
 		    !is_masquerade_port(config, bpf_ntohs(packet->destination_port)))

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bpf/lib/conntrack.h"
+#include "bpf/lib/path.h"
 
 /* Whether the protocol's connections begin with a packet of their own. */
 static __always_inline bool has_start(__u8 protocol)
@@ -29,7 +30,11 @@ static __always_inline enum drop_reason decide(const struct packet *packet, stru
 
 	choice.service_index = service_at(&choice.service, packet->protocol, is_v4);
 	if (!choice.service_index) {
+		const struct path_config *paths = current_paths();
+
 		flow->answer = true;
+		if (paths && is_masquerade_address(paths, &packet->destination, is_v4))
+			return DROP_NONE;
 		return is_service_address(&choice.service, is_v4) ? DROP_NO_SERVICE_PORT : DROP_NONE;
 	}
 	flow->answer = packet->signal != SIGNAL_ABORT;

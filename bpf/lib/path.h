@@ -93,6 +93,14 @@ static __always_inline bool is_masqueraded(const struct path_config *config, boo
 	return is_v4 ? config->masquerade_v4 != 0 : !is_zero_v6(&config->masquerade_v6);
 }
 
+/* Whether pods speak to the world under the address: a node's own, of which a frontend has one port, not all. */
+static __always_inline bool is_masquerade_address(const struct path_config *config, const struct ipv6_address *address,
+						  bool is_v4)
+{
+	return is_masqueraded(config, is_v4) &&
+	       (is_v4 ? config->masquerade_v4 == address->words[3] : same_v6(&config->masquerade_v6, address));
+}
+
 /* Whether a port (host order) is one of those that masqueraded connections get. */
 static __always_inline bool is_masquerade_port(const struct path_config *config, __u16 port)
 {
