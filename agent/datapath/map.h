@@ -66,7 +66,8 @@ class Map {
   // full.
   Result<> update(const K& key, const V& value, std::uint64_t flags = BPF_ANY) {
     if (bpf_map_update_elem(fd_.get(), &key, &value, flags) == 0) return {};
-    if (errno == E2BIG) return fail(Code::kExhausted, "map {} is full ({} entries)", name_, capacity_);
+    if (errno == E2BIG || errno == ENOSPC)
+      return fail(Code::kExhausted, "map {} is full ({} entries)", name_, capacity_);
     return failed("update");
   }
 

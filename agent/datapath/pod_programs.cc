@@ -18,6 +18,7 @@
 #include "bpf/abi/conntrack.h"
 #include "bpf/abi/drop.h"
 #include "bpf/abi/endpoint.h"
+#include "bpf/abi/policy.h"
 
 namespace fairlead::datapath {
 namespace {
@@ -59,6 +60,10 @@ endpoint to_abi(const PodEndpoint& pod) {
       out.v6 = to_abi(address);
     }
   }
+  out.rules[POLICY_INGRESS] = pod.ingress.rules;
+  out.rules[POLICY_EGRESS] = pod.egress.rules;
+  out.generation[POLICY_INGRESS] = pod.ingress.generation;
+  out.generation[POLICY_EGRESS] = pod.egress.generation;
   return out;
 }
 
@@ -71,6 +76,8 @@ PodEndpoint from_abi(const endpoint& record) {
   std::ranges::copy(record.host_mac, out.host_mac.begin());
   if (record.v4 != 0) out.addresses.push_back(from_abi(record.v4));
   if (const IpAddress v6 = from_abi(record.v6); !v6.is_unspecified()) out.addresses.push_back(v6);
+  out.ingress = {record.rules[POLICY_INGRESS], record.generation[POLICY_INGRESS]};
+  out.egress = {record.rules[POLICY_EGRESS], record.generation[POLICY_EGRESS]};
   return out;
 }
 
@@ -129,6 +136,11 @@ Result<> set_sizes(pod_bpf& skeleton, const BpfRoot& root, const PodCapacities& 
            {maps.use6, services.backends},
            {maps.affinity4, services.affinities},
            {maps.affinity6, services.affinities},
+           {maps.pol_id4, wanted.policy.addresses},
+           {maps.pol_id6, wanted.policy.addresses},
+           {maps.pol_cidr4, wanted.policy.cidrs},
+           {maps.pol_cidr6, wanted.policy.cidrs},
+           {maps.pol_peers, wanted.policy.peers},
        }) {
     const char* name = bpf_map__name(map);
     const std::uint32_t kept = pinned_capacity(root, name, entries);
@@ -184,6 +196,7 @@ struct BpfPodPrograms::Maps {
   Index<std::uint32_t> by_device;  // [ifindex % EP_DEVICES]: a short cut, which may mislead
   Index<__be32> by_v4;
   Index<ipv6_address> by_v6;
+  Map<std::uint32_t, std::uint32_t> generation;  // [0]: the highest one ever given
 
   Result<> open() {
     const auto& maps = skeleton->maps;
@@ -192,6 +205,7 @@ struct BpfPodPrograms::Maps {
     FL_LET(by_device, decltype(by_device)::duplicate(bpf_map__fd(maps.ep_by_device)));
     FL_LET(by_v4, decltype(by_v4)::duplicate(bpf_map__fd(maps.ep_by_v4)));
     FL_LET(by_v6, decltype(by_v6)::duplicate(bpf_map__fd(maps.ep_by_v6)));
+    FL_LET(generation, decltype(generation)::duplicate(bpf_map__fd(maps.pol_generation)));
     return {};
   }
 
@@ -317,7 +331,13 @@ Result<> BpfPodPrograms::write(const Slot& slot) {
 
 Result<> BpfPodPrograms::upsert(const PodEndpoint& endpoint) {
   const auto at = slots_.find(endpoint.ifindex);
-  if (at != slots_.end() && at->second.endpoint == endpoint) return {};
+  if (at != slots_.end()) {
+    PodEndpoint there = at->second.endpoint;
+    if (there == endpoint) return {};
+    there.ingress = endpoint.ingress;
+    there.egress = endpoint.egress;
+    if (there == endpoint) return bind_policy(at->second, endpoint);
+  }
   for (const auto& [ifindex, slot] : slots_) {
     if (ifindex == endpoint.ifindex) continue;
     for (const IpAddress& address : endpoint.addresses) {
@@ -335,6 +355,26 @@ Result<> BpfPodPrograms::upsert(const PodEndpoint& endpoint) {
   auto written = write(slot);
   if (!written) (void)erase(endpoint.ifindex);
   return written;
+}
+
+// The rules first, then their generations: who finds new rules under an old generation judges again after that.
+Result<> BpfPodPrograms::bind_policy(Slot& slot, const PodEndpoint& endpoint) {
+  PodEndpoint step = slot.endpoint;
+  step.ingress.rules = endpoint.ingress.rules;
+  step.egress.rules = endpoint.egress.rules;
+  for (const PodEndpoint& next : {step, endpoint}) {
+    if (slot.endpoint == next) continue;
+    FL_TRY(maps_->endpoints.update(slot.index, to_abi(next)));
+    slot.endpoint = next;
+  }
+  return {};
+}
+
+Result<std::uint32_t> BpfPodPrograms::new_generation() {
+  FL_LET(const auto last, maps_->generation.lookup(0));
+  const std::uint32_t next = std::max(last.value_or(0) + 1, 1U);
+  FL_TRY(maps_->generation.update(0, next));
+  return next;
 }
 
 Result<> BpfPodPrograms::erase(std::uint32_t ifindex) {

@@ -13,9 +13,17 @@
 #include "agent/base/result.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/object.h"
+#include "agent/datapath/policy_maps.h"
 #include "agent/datapath/sock_programs.h"
 
 namespace fairlead::datapath {
+
+// Which rules hold for a pod in one direction.
+struct PolicyBinding {
+  RuleSetId rules = 0;           // 0: not isolated
+  std::uint32_t generation = 0;  // of PodPrograms::new_generation(); another one has open connections judged again
+  bool operator==(const PolicyBinding&) const = default;
+};
 
 // What the data path knows of a pod.
 struct PodEndpoint {
@@ -25,6 +33,7 @@ struct PodEndpoint {
   Mac host_mac{};                    // host side
   std::vector<IpAddress> addresses;  // at most one of a family
   bool shaped = false;               // what reaches it takes the host side's egress: a qdisc there limits it
+  PolicyBinding ingress{}, egress{};
   bool operator==(const PodEndpoint&) const = default;
 };
 
@@ -45,8 +54,11 @@ class PodPrograms {
   // Whether both filters there are of this load of the programs.
   virtual Result<bool> attached(std::uint32_t ifindex) = 0;
 
-  // Makes the maps say `endpoint`; writes nothing where they do. kExists: an address is another endpoint's.
+  // Makes the maps say `endpoint`; writes nothing where they do. kExists: an address is another endpoint's. Where only
+  // the policy differs, no packet is lost; none is allowed by new rules and remembered as allowed for good.
   virtual Result<> upsert(const PodEndpoint& endpoint) = 0;
+  // A generation that no endpoint ever had, also not before a restart: no connection remembers a verdict under it.
+  virtual Result<std::uint32_t> new_generation() = 0;
   // From here on the device passes nothing and nobody finds the pod. Erasing what is not there succeeds.
   virtual Result<> erase(std::uint32_t ifindex) = 0;
   // All there are; after a restart, those found in the pinned maps.
@@ -55,11 +67,19 @@ class PodPrograms {
   virtual Result<std::vector<VerdictCount>> counters() const = 0;
 };
 
-// Sizes of the maps, fixed when they are first made. The defaults take about 80 MB.
+// Sizes of the policy maps (bpf/abi/policy.h). What is there takes memory; the room for it 12 MB.
+struct PolicyCapacities {
+  std::uint32_t addresses = 262'144;  // of each family
+  std::uint32_t cidrs = 65'536;       // of each family
+  std::uint32_t peers = 262'144;      // of all rule sets
+};
+
+// Sizes of the maps, fixed when they are first made. The defaults take about 100 MB.
 struct PodCapacities {
   std::uint32_t connections = 131'072;  // of each family; rounded up to a multiple of 64
   std::uint32_t translated = 131'072;   // so many of them, of each family, may go through a Service
   SockCapacities services;              // of maps that the socket balancer uses too, where it has not made them yet
+  PolicyCapacities policy;
 };
 
 // Loads bpf/pod.bpf.c once beside its data maps pinned in the root, or makes and pins them. Programs and filters
@@ -74,6 +94,7 @@ class BpfPodPrograms final : public PodPrograms {
   Result<> attach(std::uint32_t ifindex) override;
   Result<bool> attached(std::uint32_t ifindex) override;
   Result<> upsert(const PodEndpoint& endpoint) override;
+  Result<std::uint32_t> new_generation() override;
   Result<> erase(std::uint32_t ifindex) override;
   std::vector<PodEndpoint> endpoints() const override;
   Result<std::vector<VerdictCount>> counters() const override;
@@ -93,6 +114,7 @@ class BpfPodPrograms final : public PodPrograms {
   Result<> adopt();
   Result<> drop_strays();
   Result<> write(const Slot& slot);
+  Result<> bind_policy(Slot& slot, const PodEndpoint& endpoint);
   Result<std::uint32_t> free_index();
 
   std::unique_ptr<Maps> maps_;

@@ -28,7 +28,13 @@ Network::Network(Loop& loop, const Clock& clock, Deps deps)
       journal_(config_.state_dir),
       ipam_(config_.pod_cidrs, config_.address_rest),
       node_(std::move(deps.node)) {
-  if (deps.pods) gate_.emplace(loop_, std::move(*deps.pods), config_.pod_patience);
+  if (deps.pods) {
+    gate_.emplace(loop_, std::move(*deps.pods), config_.pod_patience, "the API server has not told of it");
+  }
+  if (deps.policies) {
+    policies_.emplace(loop_, std::move(*deps.policies), programs_, config_.pod_patience,
+                      [this](const model::PodPolicy& row) { policy_changed(row); });
+  }
 }
 
 Result<> Network::start() {
@@ -43,6 +49,7 @@ Result<> Network::start() {
   count_addresses();
   if (node_) node_->attach(loop_, [this](const state::Delta<model::Node>& delta) { node_changed(delta); });
   if (gate_) gate_->start();
+  if (policies_) policies_->start();
   count_timer_ = loop_.every(kCountPeriod, [this] { count_packets(); });
   requests_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) { answer(request, std::move(reply)); });
   return {};
@@ -158,7 +165,7 @@ Result<> Network::remove_strays() {
 }
 
 Result<> Network::adopt_one(const Endpoint& endpoint) {
-  FL_TRY(programs_.upsert(pod_endpoint(endpoint)));
+  FL_TRY(publish(endpoint));
   FL_TRY(sockets_.admit(endpoint.attachment.netns_cookie, endpoint.attachment.addresses));
   FL_TRY(programs_.attach(endpoint.ifindex));
   return connect_host_side(*host_, endpoint.ifindex, endpoint.attachment, config_.node_ips);
@@ -177,10 +184,35 @@ void Network::tell_namespaces() const {
 void Network::answer(const Inspect& request, Reply<Json> reply) {
   const TimePoint begin = clock_.now();
   const auto attachment = parse_attachment(request.args, true);
-  if (!gate_ || request.op != "cni.add" || !attachment) return answer_now(request, begin, {}, std::move(reply));
-  gate_->pass(*attachment, [this, request, begin, reply = std::move(reply)](Result<> known) mutable {
+  if (request.op != "cni.add" || !attachment) return answer_now(request, begin, {}, std::move(reply));
+  await_pod(*attachment, [this, request, begin, reply = std::move(reply)](Result<> known) mutable {
     answer_now(request, begin, std::move(known), std::move(reply));
   });
+}
+
+void Network::await_pod(const Attachment& attachment, PodGate<model::Pod>::Go go) {
+  const auto await_policy = [this, attachment](PodGate<model::Pod>::Go next) {
+    policies_ ? policies_->pass(attachment, std::move(next)) : next({});
+  };
+  if (!gate_) return await_policy(std::move(go));
+  gate_->pass(attachment, [await_policy, go = std::move(go)](Result<> known) mutable {
+    known ? await_policy(std::move(go)) : go(std::move(known));
+  });
+}
+
+Result<> Network::publish(const Endpoint& endpoint) {
+  return policies_ ? policies_->put(endpoint.attachment, pod_endpoint(endpoint))
+                   : programs_.upsert(pod_endpoint(endpoint));
+}
+
+void Network::policy_changed(const model::PodPolicy& row) {
+  for (const auto& [key, endpoint] : endpoints_) {
+    if (endpoint.ifindex == 0 || !is_for(endpoint.attachment, row.pod)) continue;
+    if (auto published = publish(endpoint); !published) {
+      log::error(kModule, "a pod keeps its old policy",
+                 {{"pod", endpoint.attachment.pod()}, {"container", key}, {"error", published.error()}});
+    }
+  }
 }
 
 void Network::answer_now(const Inspect& request, TimePoint begin, Result<> before, Reply<Json> reply) {
@@ -257,7 +289,7 @@ Result<std::uint32_t> Network::attach(const Attachment& attachment, netlink::Net
   FL_LET(const std::uint32_t ifindex, make_pod_link(*host_, pod, attachment, config_.mtu));
   undo.push_back([this, ifindex] { reaper_->remove(ifindex); });
   undo.push_back([this, ifindex] { (void)programs_.erase(ifindex); });
-  FL_TRY(programs_.upsert(pod_endpoint({attachment, ifindex})));
+  FL_TRY(publish({attachment, ifindex}));
   undo.push_back([this, cookie = attachment.netns_cookie] { (void)sockets_.dismiss(cookie); });
   FL_TRY(sockets_.admit(attachment.netns_cookie, attachment.addresses));
   FL_TRY(programs_.attach(ifindex));

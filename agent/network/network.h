@@ -26,6 +26,7 @@
 #include "agent/network/ipam.h"
 #include "agent/network/journal.h"
 #include "agent/network/pod_gate.h"
+#include "agent/network/policy_binder.h"
 #include "agent/state/table.h"
 
 namespace fairlead::network {
@@ -36,7 +37,7 @@ struct NetworkConfig {
   std::uint32_t mtu = 1450;         // 1500 less VXLAN's 50 bytes
   std::string state_dir;
   Duration address_rest = std::chrono::seconds(30);  // between an address's release and its next use
-  Duration pod_patience = std::chrono::seconds(5);   // how long an ADD waits for its Pod object
+  Duration pod_patience = std::chrono::seconds(5);   // how long an ADD waits for its Pod object, and for its policy
 };
 
 // Owner: main.cc. Thread: its loop's, in the node's network namespace. Cost: an ADD takes 1–3 ms of the loop, a DEL
@@ -64,6 +65,7 @@ class Network {
     metrics::Registry& registry;
     std::optional<state::TableReader<model::Node>> node{};  // whose ranges count where the configuration has none
     std::optional<state::TableReader<model::Pod>> pods{};   // each ADD waits for its own; none: the agent runs the pods
+    std::optional<state::TableReader<model::PodPolicy>> policies{};  // … and for its rules; none: nobody is isolated
   };
 
   Network(Loop& loop, const Clock& clock, Deps deps);
@@ -82,6 +84,11 @@ class Network {
   void node_changed(const state::Delta<model::Node>& delta);
   void use_ranges(const std::vector<Cidr>& ranges);
   Result<> adopt_one(const Endpoint& endpoint);
+  // Into the maps, with the rules of its pod.
+  Result<> publish(const Endpoint& endpoint);
+  void policy_changed(const model::PodPolicy& row);
+  // Calls `go` once all is known of the attachment's pod that is to be in force before its first packet.
+  void await_pod(const Attachment& attachment, PodGate<model::Pod>::Go go);
   void tell_namespaces() const;
   JournalState journal_from_kernel(const std::vector<netlink::Link>& links) const;
   Result<> remove_strays();
@@ -121,7 +128,8 @@ class Network {
   Journal journal_;
   Ipam ipam_;
   std::optional<state::TableReader<model::Node>> node_;
-  std::optional<PodGate> gate_;
+  std::optional<PodGate<model::Pod>> gate_;
+  std::optional<PolicyBinder> policies_;
   std::unique_ptr<netlink::Socket> host_;
   std::unique_ptr<DeviceReaper> reaper_;
   std::uint64_t own_cookie_ = 0;                           // of the node's network namespace

@@ -72,6 +72,7 @@ enum ct_life {
 
 enum ct_flags {
 	CT_TRANSLATED = 1, /* `from`, `to` differ from `client`, `server`: there are two keys */
+	CT_FROM_NODE = 2,  /* the node itself began it: its policy is not asked */
 };
 
 /* Which way a packet goes. */
@@ -112,7 +113,7 @@ struct ct_slot_v4 {
 	__be16 server_port;
 	__be16 from_port;
 	__be16 to_port;
-	__u32 reserved[2];
+	__u32 judged[2]; /* [enum policy_direction]: CT_JUDGED() where that side allowed the connection */
 };
 
 struct ct_slot_v6 {
@@ -125,8 +126,15 @@ struct ct_slot_v6 {
 	__be16 server_port;
 	__be16 from_port;
 	__be16 to_port;
-	__u32 reserved[6];
+	__u32 judged[2];
+	__u32 reserved[4];
 };
+
+/*
+ * What a slot remembers of a verdict: the endpoint's generation, bound to the slot's, so that one that is written late
+ * says nothing of the next connection there.
+ */
+#define CT_JUDGED(generation, tag) ((generation) + ((tag) >> CT_LIFE_BITS) * 2654435761U)
 
 struct ct_index {
 	__u32 slot;

@@ -22,6 +22,8 @@
 	X(14, DROP_CT_RACE, "conntrack_race")         /* another processor is just ending the connection */ \
 	X(15, DROP_TUPLE_TAKEN, "tuple_taken")        /* another connection's packets look the same */      \
 	X(16, DROP_TRANSLATION, "translation")        /* the packet could not be rewritten */               \
+	X(17, DROP_POLICY_INGRESS, "policy_ingress")  /* denied by the ingress rules of the server's pod */ \
+	X(18, DROP_POLICY_EGRESS, "policy_egress")    /* denied by the egress rules of the client's pod */  \
 	X(20, DROP_NO_PORT, "no_port")                /* no port is free to masquerade it */                \
 	X(21, DROP_NO_NODE, "no_node")                /* into the tunnel, but the address is on no node */  \
 	X(22, DROP_TUNNEL, "tunnel")                  /* out of a tunnel that isn't ours; no room for ours */

@@ -24,7 +24,14 @@ struct endpoint {
 	__be32 v4;          /* 0: the pod has no address of this family */
 	struct ipv6_address v6;
 	struct ipv6_address link_local; /* fe80::, made from `mac` */
-	__u32 reserved[14];
+	/*
+	 * [enum policy_direction]. A rule set of pol_rules, 0: not isolated, and the generation of what it says: a
+	 * verdict holds for the generation under which it was found. No two endpoints ever have the same one; rules
+	 * are written first, then their generation, which is read first.
+	 */
+	__u32 rules[2];
+	__u32 generation[2];
+	__u32 reserved[10];
 };
 
 FL_ABI_ASSERT(sizeof(struct endpoint) == 120, "layout of struct endpoint is shared and pinned");

@@ -31,7 +31,7 @@ static __always_inline enum drop_reason hand_in(struct __sk_buff *skb, struct sc
 	if (flow->translated)
 		reason = translate(skb, packet, &flow->to, is_v4);
 	if (!reason)
-		reason = to_pod(packet, to, is_v4);
+		reason = to_pod(packet, flow, to, false, is_v4);
 	return reason ? reason : hand_over(skb, to, &scratch->route, is_v4);
 }
 
@@ -66,6 +66,7 @@ static __always_inline enum drop_reason begin_from_afar(struct __sk_buff *skb, s
 	struct flow *flow = &scratch->flow;
 	__u16 *hint = &scratch->route.hint;
 	enum drop_reason reason = DROP_NONE;
+	const struct endpoint *to;
 
 	if (packet->fragment == FRAGMENT_LATER || !is_for_node(skb, packet, is_v4))
 		return DROP_NONE;
@@ -75,9 +76,12 @@ static __always_inline enum drop_reason begin_from_afar(struct __sk_buff *skb, s
 		if (reason)
 			return refuse(skb, scratch, arrival, reason, is_v4);
 		*hint = RECEIVER_UNKNOWN;
-		if (!endpoint_by_address(&flow->to.destination, hint, is_v4))
+		to = endpoint_by_address(&flow->to.destination, hint, is_v4);
+		if (!to)
 			return DROP_NONE;
-		reason = begin_connection(packet, flow, is_v4);
+		reason = judge_new(packet, flow, NULL, to, is_v4);
+		if (!reason)
+			reason = begin_connection(packet, flow, is_v4);
 		if (reason != DROP_TUPLE_TAKEN)
 			break;
 	}
@@ -110,7 +114,7 @@ static __always_inline enum drop_reason track_to_node(struct __sk_buff *skb, str
 	/* Those of the node's own are not remembered. */
 	if (packet->fragment == FRAGMENT_FIRST && resolve_fragment(packet, is_v4))
 		return DROP_NONE;
-	reason = track(packet, flow, is_v4);
+	reason = track(packet, flow, NULL, is_v4);
 	if (reason)
 		return refuse(skb, scratch, arrival, reason, is_v4);
 	if (flow->form != FORM_ORIGINAL && flow->form != FORM_REPLY)
@@ -170,7 +174,7 @@ static __always_inline enum drop_reason arrive(struct __sk_buff *skb, struct scr
 	if (hops_left(skb, is_v4) <= 1)
 		return DROP_NONE;
 	arrival->ours = true;
-	reason = receive(skb, scratch, to, is_v4);
+	reason = receive(skb, scratch, to, false, is_v4);
 	return reason ? reason : hand_over(skb, to, &scratch->route, is_v4);
 }
 

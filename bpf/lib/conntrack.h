@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "bpf/abi/policy.h"
 #include "bpf/lib/ct_slots.h"
 #include "bpf/lib/ct_state.h"
 #include "bpf/lib/endpoint.h"
@@ -281,6 +282,18 @@ struct chosen_service {
 	__u32 generation;
 };
 
+/* What was found of a new connection before it has a slot. */
+struct admission {
+	__u32 generation[2]; /* [enum policy_direction]: of the rules that allowed it; 0: none were asked */
+	__u8 flags;          /* enum ct_flags */
+	__u8 pad[3];
+};
+
+static __always_inline __u32 *judged_of(struct ct_head *head, bool is_v4)
+{
+	return is_v4 ? ((struct ct_slot_v4 *)head)->judged : ((struct ct_slot_v6 *)head)->judged;
+}
+
 /* Whether the connection that a key leads to is over, or expired, so that another may have the key. */
 static __always_inline bool makes_room(const struct ct_index *held, struct connection *other, bool is_v4)
 {
@@ -328,12 +341,12 @@ static __always_inline void discard(const struct connection *lost, __u32 generat
  * The slot is whole before a key leads to it, and its owner alone ends it where it loses.
  */
 static __always_inline int insert_connection(struct connection *made, const struct packet *packet,
-					     const struct rewrite *to, const struct chosen_service *by, bool translated,
-					     bool is_v4)
+					     const struct rewrite *to, const struct chosen_service *by,
+					     const struct admission *admission, bool translated, bool is_v4)
 {
 	struct ct_key_v6 key; /* large enough for either */
 	struct ct_head *head;
-	__u32 generation;
+	__u32 generation, *judged;
 	long result = 0;
 
 	head = take_slot(&made->index, is_v4);
@@ -345,7 +358,7 @@ static __always_inline int insert_connection(struct connection *made, const stru
 	head->created = jiffies32();
 	head->state = first_state(packet, is_v4);
 	head->protocol = packet->protocol;
-	head->flags = translated ? CT_TRANSLATED : 0;
+	head->flags = admission->flags | (translated ? CT_TRANSLATED : 0);
 	head->closer = 0;
 	head->deadline = head->created + timeout_of(head->state);
 	head->service = by->service;
@@ -353,6 +366,9 @@ static __always_inline int insert_connection(struct connection *made, const stru
 	head->backend_generation = by->generation;
 	head->endpoints[CT_ORIGINAL] = 0;
 	head->endpoints[CT_REPLY] = 0;
+	judged = judged_of(head, is_v4);
+	judged[POLICY_INGRESS] = CT_JUDGED(admission->generation[POLICY_INGRESS], head->tag);
+	judged[POLICY_EGRESS] = CT_JUDGED(admission->generation[POLICY_EGRESS], head->tag);
 	if (is_v4)
 		fill_v4((void *)head, packet, to);
 	else

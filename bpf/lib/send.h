@@ -12,12 +12,14 @@
  * A connection that a pod begins: with a Service's choice where it is for one, and masqueraded where it leaves the
  * cluster. Twice where its packets would look like another's: another backend, or port, may be free.
  */
-static __always_inline enum drop_reason begin_from_pod(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
+static __always_inline enum drop_reason begin_from_pod(struct __sk_buff *skb, struct scratch *scratch,
+						       const struct endpoint *from, bool is_v4)
 {
 	const struct packet *packet = &scratch->packet;
 	struct route *route = &scratch->route;
 	struct flow *flow = &scratch->flow;
 	enum drop_reason reason = DROP_NONE;
+	const struct endpoint *to;
 
 	if (packet->fragment == FRAGMENT_LATER)
 		return DROP_FRAGMENT;
@@ -27,7 +29,11 @@ static __always_inline enum drop_reason begin_from_pod(struct __sk_buff *skb, st
 		if (reason)
 			return reason;
 		route->hint = RECEIVER_UNKNOWN;
-		if (!find_route(skb, packet, &flow->to.destination, route, is_v4) && route->outside)
+		to = find_route(skb, packet, &flow->to.destination, route, is_v4);
+		reason = judge_new(packet, flow, from, to, is_v4);
+		if (reason)
+			return reason;
+		if (!to && route->outside)
 			reason = is_v4 ? masquerade_v4(packet, flow) : masquerade_v6(packet, flow);
 		if (reason)
 			return reason;
@@ -39,14 +45,15 @@ static __always_inline enum drop_reason begin_from_pod(struct __sk_buff *skb, st
 }
 
 /* A tracked packet, up to its translation. */
-static __always_inline enum drop_reason track_from_pod(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
+static __always_inline enum drop_reason track_from_pod(struct __sk_buff *skb, struct scratch *scratch,
+						       const struct endpoint *from, bool is_v4)
 {
 	struct packet *packet = &scratch->packet;
 	struct flow *flow = &scratch->flow;
-	enum drop_reason reason = track(packet, flow, is_v4);
+	enum drop_reason reason = track(packet, flow, from, is_v4);
 
 	if (!reason && flow->form != FORM_ORIGINAL && flow->form != FORM_REPLY)
-		reason = begin_from_pod(skb, scratch, is_v4);
+		reason = begin_from_pod(skb, scratch, from, is_v4);
 	if (reason)
 		scratch->route.back = flow->answer && reject(skb, packet, is_v4);
 	return reason;
@@ -96,7 +103,7 @@ static __always_inline enum drop_reason route_and_translate(struct __sk_buff *sk
 			return reason;
 	}
 	if (to && hops_left(skb, is_v4) > 1) {
-		reason = to_pod(packet, to, is_v4);
+		reason = to_pod(packet, flow, to, false, is_v4);
 		return reason ? reason : hand_over(skb, to, route, is_v4);
 	}
 	if (route->kind != ROUTE_STACK)
@@ -107,7 +114,8 @@ static __always_inline enum drop_reason route_and_translate(struct __sk_buff *sk
 }
 
 /* What the pod sends under an address of its own to somewhere beyond the link. */
-static __always_inline enum drop_reason send_from_pod(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
+static __always_inline enum drop_reason send_from_pod(struct __sk_buff *skb, struct scratch *scratch,
+						      const struct endpoint *from, bool is_v4)
 {
 	struct packet *packet = &scratch->packet;
 	enum drop_reason reason = parse_transport(skb, packet, is_v4, false);
@@ -117,7 +125,9 @@ static __always_inline enum drop_reason send_from_pod(struct __sk_buff *skb, str
 	if (!reason && packet->kind == KIND_ERROR)
 		reason = relate_error(skb, packet, &scratch->error, is_v4);
 	else if (!reason && packet->kind == KIND_TRACKED)
-		reason = track_from_pod(skb, scratch, is_v4);
+		reason = track_from_pod(skb, scratch, from, is_v4);
+	else if (!reason)
+		reason = judge_alone(packet, from, POLICY_EGRESS, is_v4);
 	return reason ? reason : route_and_translate(skb, scratch, is_v4);
 }
 
@@ -139,7 +149,7 @@ static __always_inline enum drop_reason from_pod_v4(struct __sk_buff *skb, struc
 		return DROP_SOURCE_ADDRESS;
 	if (!is_for_us(skb) || !is_beyond_link_v4(&packet->destination))
 		return DROP_NONE;
-	return send_from_pod(skb, scratch, true);
+	return send_from_pod(skb, scratch, from, true);
 }
 
 /* `::` is whoever has no address yet: duplicate address detection and multicast listener reports (RFC 4862, 3590). */
@@ -169,7 +179,7 @@ static __always_inline enum drop_reason from_pod_v6(struct __sk_buff *skb, struc
 	if (!is_for_us(skb) || !is_beyond_link_v6((const void *)&ip6->daddr))
 		return DROP_NONE;
 	reason = parse_network(skb, sizeof(struct ethhdr), &scratch->packet, false);
-	return reason ? reason : send_from_pod(skb, scratch, false);
+	return reason ? reason : send_from_pod(skb, scratch, from, false);
 }
 
 static __always_inline enum drop_reason from_pod_arp(struct __sk_buff *skb, const struct endpoint *from)

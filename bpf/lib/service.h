@@ -94,6 +94,7 @@ struct {
 } affinity6 SEC(".maps");
 
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
 static __always_inline bool same_peer(const struct socket_peer *a, const struct socket_peer *b)
 {

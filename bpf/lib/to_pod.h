@@ -7,16 +7,22 @@
  */
 #pragma once
 
-#include "bpf/abi/drop.h"
-#include "bpf/lib/endpoint.h"
-#include "bpf/lib/parse.h"
+#include "bpf/lib/admit.h"
 
-static __always_inline enum drop_reason to_pod(const struct packet *packet, const struct endpoint *to, bool is_v4)
+/* Whether the packet is for an address of the pod. */
+static __always_inline bool is_addressed(const struct packet *packet, const struct endpoint *to, bool is_v4)
 {
 	if (is_v4)
-		return packet->destination.words[3] == to->v4 ? DROP_NONE : DROP_DESTINATION;
+		return packet->destination.words[3] == to->v4;
 	return same_v6(&packet->destination, &to->v6) || same_v6(&packet->destination, &to->link_local) ||
-			       is_multicast_v6(&packet->destination)
-		       ? DROP_NONE
-		       : DROP_DESTINATION;
+	       is_multicast_v6(&packet->destination);
+}
+
+/* `from_node`: the node itself sends it, which no policy keeps from its pods. */
+static __always_inline enum drop_reason to_pod(const struct packet *packet, const struct flow *flow,
+					       const struct endpoint *to, bool from_node, bool is_v4)
+{
+	if (!is_addressed(packet, to, is_v4))
+		return DROP_DESTINATION;
+	return from_node ? DROP_NONE : judge_receiver(packet, flow, to, is_v4);
 }

@@ -2,13 +2,14 @@
 /* A packet and its connection: found or begun, moved, and what becomes of the packet by it. */
 #pragma once
 
-#include "bpf/lib/balance.h"
+#include "bpf/lib/admit.h"
 
 /* By the connection that the packet was found to be of (form 1 or 2). */
 static __always_inline enum drop_reason follow(const struct connection *of, const struct packet *packet,
 					       struct flow *flow, bool is_v4)
 {
 	flow->index = of->index;
+	flow->tag = of->tag;
 	flow->form = of->form;
 	if (!advance(of, packet))
 		return DROP_CT_RACE;
@@ -33,11 +34,12 @@ static __always_inline enum drop_reason begin(const struct packet *packet, struc
 		return DROP_NO_CONNECTION;
 	if (packet->signal == SIGNAL_ABORT)
 		return DROP_NONE;
-	result = insert_connection(&of, packet, &flow->to, &flow->by, flow->translated, is_v4);
+	result = insert_connection(&of, packet, &flow->to, &flow->by, &flow->admission, flow->translated, is_v4);
 	if (result == -ENOSPC)
 		return DROP_CT_FULL;
 	if (!result) {
 		flow->index = of.index;
+		flow->tag = of.tag;
 		flow->form = FORM_ORIGINAL;
 		return DROP_NONE;
 	}
@@ -56,7 +58,8 @@ __noinline int begin_v6(const struct packet *packet, struct flow *flow)
 	return packet && flow ? begin(packet, flow, false) : DROP_MALFORMED;
 }
 
-/* Begins the connection of a packet that is not translated, or as far as that has been decided. */
+/* Begins the connection of a packet that is not translated, or as far as that has been decided. Both its ends have been
+ * asked. */
 static __always_inline enum drop_reason begin_connection(const struct packet *packet, struct flow *flow, bool is_v4)
 {
 	return is_v4 ? begin_v4(packet, flow) : begin_v6(packet, flow);
@@ -101,16 +104,21 @@ static __always_inline enum drop_reason lose_backend(const struct connection *of
 /*
  * Finds the packet's connection and follows it. DROP_NONE with form FORM_NONE or FORM_FOREIGN: there is none (any
  * more), the caller decides whether to begin one; forms 3 and 4: the packet was translated before. `flow` is zero.
+ * `sender`: the pod that sent it, which must allow the connection still before that moves; NULL: it is from elsewhere.
  */
-static __always_inline enum drop_reason track(const struct packet *packet, struct flow *flow, bool is_v4)
+static __always_inline enum drop_reason track(const struct packet *packet, struct flow *flow,
+					      const struct endpoint *sender, bool is_v4)
 {
-	struct connection of;
+	struct connection of = {};
+	enum drop_reason reason;
 
 	find_connection(&of, packet, false, is_v4);
 	if (of.form == FORM_BUSY)
 		return DROP_CT_RACE;
 	if (of.form != FORM_ORIGINAL && of.form != FORM_REPLY) {
 		flow->form = of.form;
+		flow->index = of.index;
+		flow->tag = of.tag;
 		return DROP_NONE;
 	}
 	if (packet->signal == SIGNAL_START &&
@@ -119,5 +127,8 @@ static __always_inline enum drop_reason track(const struct packet *packet, struc
 	if (of.form == FORM_ORIGINAL && of.head->service &&
 	    is_backend_gone(of.head, packet->protocol == IPPROTO_UDP, is_v4))
 		return lose_backend(&of, packet, flow, is_v4);
+	reason = sender ? judge_sender(sender, &of, is_v4) : DROP_NONE;
+	if (reason)
+		return reason;
 	return follow(&of, packet, flow, is_v4);
 }

@@ -81,7 +81,7 @@ bool pass(int from, int to) {
 
 }  // namespace
 
-Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods) {
+Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods, bool isolates) {
   root_.emplace(datapath::BpfRoot::open(testkit::bpffs() + "/fairlead").value());
   programs = datapath::BpfPodPrograms::load(*root_).value();
   watched = std::make_unique<WatchedPrograms>(*programs);
@@ -100,7 +100,8 @@ Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_
                     .requests = std::move(responder),
                     .registry = registry_,
                     .node = node_table.reader(),
-                    .pods = waits_for_pods ? std::optional(pod_table.reader()) : std::nullopt});
+                    .pods = waits_for_pods ? std::optional(pod_table.reader()) : std::nullopt,
+                    .policies = isolates ? std::optional(policy_table.reader()) : std::nullopt});
   started = network_->start();
   server_ = std::make_unique<server::LocalServer>(loop_, testkit::folder() + "/agent.sock",
                                                   server::Routes{{"cni.", {caller_}}});

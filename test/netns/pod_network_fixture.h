@@ -57,6 +57,7 @@ class WatchedPrograms final : public datapath::PodPrograms {
   }
   Result<bool> attached(std::uint32_t ifindex) override { return inner_.attached(ifindex); }
   Result<> upsert(const datapath::PodEndpoint& endpoint) override { return inner_.upsert(endpoint); }
+  Result<std::uint32_t> new_generation() override { return inner_.new_generation(); }
   Result<> erase(std::uint32_t ifindex) override { return inner_.erase(ifindex); }
   std::vector<datapath::PodEndpoint> endpoints() const override { return inner_.endpoints(); }
   Result<std::vector<datapath::VerdictCount>> counters() const override { return inner_.counters(); }
@@ -71,8 +72,9 @@ class WatchedPrograms final : public datapath::PodPrograms {
 // The agent's side: programs, domain, loop and socket. Destroying it leaves pods and pins alone, as a dead agent does.
 class Node {
  public:
-  // Without `cidrs` those of `node_table` count. `waits_for_pods`: an ADD waits for its pod in `pod_table`.
-  Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods = false);
+  // Without `cidrs` those of `node_table` count. `waits_for_pods`: an ADD waits for its pod in `pod_table`; `isolates`:
+  // for its rules in `policy_table`.
+  Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods = false, bool isolates = false);
   ~Node();
 
   // As a request from the agent's own server.
@@ -83,6 +85,7 @@ class Node {
   ManualClock clock;
   state::Table<model::Node> node_table{{"api"}};
   state::Table<model::Pod> pod_table{{"api"}};
+  state::Table<model::PodPolicy> policy_table{{"policy"}};
   std::unique_ptr<datapath::BpfPodPrograms> programs;
   std::unique_ptr<WatchedPrograms> watched;
   Result<> started;

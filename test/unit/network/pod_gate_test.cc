@@ -28,7 +28,7 @@ class PodGateTest : public testing::Test {
   Loop loop_;
   state::Table<model::Pod> table_{{"api"}};
   TableWriter<model::Pod> writer_ = table_.writer("api");
-  PodGate gate_{loop_, table_.reader(), 20ms};
+  PodGate<model::Pod> gate_{loop_, table_.reader(), 20ms, "the API server has not told of it"};
 };
 
 TEST_F(PodGateTest, AKnownPodPassesAtOnce) {
