@@ -196,11 +196,18 @@ model::ConfigData project_secret(const k8s::Secret& from) {
 
 Result<model::Node> project_node(const k8s::Node& from) {
   const k8s::ObjectMeta& meta = from.metadata();
-  model::Node node{meta.name(), meta.uid(), {meta.labels().begin(), meta.labels().end()}, {}};
+  model::Node node{meta.name(), meta.uid(), {meta.labels().begin(), meta.labels().end()}, {}, {}};
   for (const std::string& text : from.spec().podcidrs()) {
     auto range = Cidr::parse(text);
     if (!range) return fail_with(std::move(range).error(), "spec.podCIDRs");
     node.pod_cidrs.push_back(*range);
+  }
+  for (int i = 0; i < from.status().addresses_size(); ++i) {
+    const k8s::NodeAddress& each = from.status().addresses(i);
+    if (each.type() != "InternalIP") continue;
+    auto address = IpAddress::parse(each.address());
+    if (!address) return fail_with(std::move(address).error(), fmt::format("status.addresses[{}]", i));
+    node.addresses.push_back(*address);
   }
   return node;
 }

@@ -90,6 +90,7 @@ class ApiServer : public testing::Test {
     state::Table<model::EndpointSlice> slices{{"api"}};
     state::Table<model::Pod> pods{{"api"}};
     state::Table<model::Node> node{{"api"}};
+    state::Table<model::Node> nodes{{"api"}};
     state::Table<model::ConfigData> config_maps{{"api"}};
     state::Table<model::ConfigData> secrets{{"api"}};
     HealthyRuntime runtime;
@@ -118,7 +119,7 @@ class ApiServer : public testing::Test {
           edge.loop(), kube::ApiSource::Deps{.access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
                                              .node_name = "node-a",
                                              .writers = {services.writer("api"), slices.writer("api"),
-                                                         pods.writer("api"), node.writer("api")},
+                                                         pods.writer("api"), node.writer("api"), nodes.writer("api")},
                                              .pod_ends = std::move(ends),
                                              .inspect = std::move(responder),
                                              .registry = registry});
@@ -423,25 +424,29 @@ TEST_F(ApiServer, OneForbiddenKindBlocksNoOther) {
   state::Table<model::EndpointSlice> slices{{"api"}};
   state::Table<model::Pod> pods{{"api"}};
   state::Table<model::Node> node{{"api"}};
+  state::Table<model::Node> nodes{{"api"}};
   metrics::Registry registry;
   auto [caller, responder] = make_request<Inspect, Json>();
   LoopThread edge("edge");
-  kube::ApiSource source(
-      edge.loop(), {.access = kube::read_kubeconfig(bed_->plane.node_kubeconfig("node-b")).value(),
-                    .node_name = "node-b",
-                    .writers = {services.writer("api"), slices.writer("api"), pods.writer("api"), node.writer("api")},
-                    .pod_ends = std::nullopt,
-                    .inspect = std::move(responder),
-                    .registry = registry});
+  kube::ApiSource source(edge.loop(), {.access = kube::read_kubeconfig(bed_->plane.node_kubeconfig("node-b")).value(),
+                                       .node_name = "node-b",
+                                       .writers = {services.writer("api"), slices.writer("api"), pods.writer("api"),
+                                                   node.writer("api"), nodes.writer("api")},
+                                       .pod_ends = std::nullopt,
+                                       .inspect = std::move(responder),
+                                       .registry = registry});
   source.start();
   edge.start();
   const auto status = [&, &ask = caller] { return ask.call_sync({"api.status", {}}, 5s).value_or(Json()); };
   ASSERT_TRUE(eventually([&] { return services.missing().empty() && pods.missing().empty(); }));
-  ASSERT_TRUE(eventually([&] { return status()["failing"].contains("EndpointSlice"); }));
-  EXPECT_EQ(status()["missing"], Json::array({"EndpointSlice"}));
-  EXPECT_FALSE(slices.missing().empty());
+  ASSERT_TRUE(eventually(
+      [&] { return status()["failing"].contains("EndpointSlice") && status()["failing"].contains("Node"); }));
+  EXPECT_EQ(status()["missing"], Json::array({"EndpointSlice", "Node"}));  // but not "Node node-b"
+  EXPECT_FALSE(slices.missing().empty() || nodes.missing().empty());
+  EXPECT_TRUE(node.missing().empty());
   kubectl("apply -f " FAIRLEAD_SOURCE "/deploy/node-role.yaml");
   EXPECT_TRUE(eventually([&] { return slices.missing().empty() && status()["complete"] == true; }));
+  EXPECT_NE(nodes.get("node-a"), nullptr);
   edge.join();
 }
 

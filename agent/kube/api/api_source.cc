@@ -33,12 +33,7 @@ ApiSource::PodSide::PodSide(Loop& loop, HttpClient& http, JsonApi& api, const st
                .registry = registry}),
       tokens(loop, api, std::move(ends.tokens)) {}
 
-void ApiSource::reflect(std::string kind, std::string path, std::string selector, std::unique_ptr<ObjectSink> sink,
-                        metrics::Registry& registry) {
-  ReflectorConfig config;
-  config.kind = std::move(kind);
-  config.path = std::move(path);
-  config.selector = std::move(selector);
+void ApiSource::reflect(ReflectorConfig config, std::unique_ptr<ObjectSink> sink, metrics::Registry& registry) {
   reflectors_.push_back(std::make_unique<Reflector>(loop_, http_, std::move(config), std::move(sink), registry));
 }
 
@@ -47,15 +42,22 @@ ApiSource::ApiSource(Loop& loop, Deps deps)
   if (deps.pod_ends) {
     pods_ = std::make_unique<PodSide>(loop_, http_, api_, deps.node_name, std::move(*deps.pod_ends), deps.registry);
   }
-  reflect("Service", "/api/v1/services", "", table_sink(std::move(deps.writers.services), key_by_name, decode_service),
-          deps.registry);
-  reflect("EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices", "",
+  reflect({.kind = "Service", .path = "/api/v1/services"},
+          table_sink(std::move(deps.writers.services), key_by_name, decode_service), deps.registry);
+  reflect({.kind = "EndpointSlice", .path = "/apis/discovery.k8s.io/v1/endpointslices"},
           table_sink(std::move(deps.writers.endpoint_slices), key_by_name, decode_endpoint_slice), deps.registry);
   auto pods = table_sink(std::move(deps.writers.pods), key_by_uid, decode_pod);
   if (pods_) pods = pods_->mirrors.sort_out(std::move(pods));
-  reflect("Pod", "/api/v1/pods", "fieldSelector=spec.nodeName%3D" + deps.node_name, std::move(pods), deps.registry);
-  reflect("Node", "/api/v1/nodes", "fieldSelector=metadata.name%3D" + deps.node_name,
+  reflect({.kind = "Pod", .path = "/api/v1/pods", .selector = "fieldSelector=spec.nodeName%3D" + deps.node_name},
+          std::move(pods), deps.registry);
+  // A node may always read its own Node object; all of them, where its role says so.
+  reflect({.kind = "Node",
+           .object = deps.node_name,
+           .path = "/api/v1/nodes",
+           .selector = "fieldSelector=metadata.name%3D" + deps.node_name},
           table_sink(std::move(deps.writers.node), key_by_name, decode_node), deps.registry);
+  reflect({.kind = "Node", .path = "/api/v1/nodes"},
+          table_sink(std::move(deps.writers.nodes), key_by_name, decode_node), deps.registry);
   inspect_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) {
     if (request.op == "api.status") return reply(status());
     reply(fail(Code::kNotFound, "no operation \"{}\"", request.op));

@@ -34,6 +34,7 @@ struct ApiWriters {
   TableWriter<model::EndpointSlice> endpoint_slices;
   TableWriter<model::Pod> pods;   // those bound to `node_name`
   TableWriter<model::Node> node;  // the one called `node_name`
+  TableWriter<model::Node> nodes;
 };
 
 // What an agent that runs pods asks of the API server and tells it.
@@ -50,8 +51,8 @@ struct PodEnds {
 // Owner: main.cc. Thread: its loop's. Each kind is complete on its own: one that is forbidden blocks no other.
 //
 // Answers "api.status" → {complete, missing: [kind], failing: {kind: reason}, pending: {statuses, events}}. A kind is
-// "Service", one wanted object "Secret default/key"; failing also names pods whose status ("PodStatus default/web") or
-// mirror ("MirrorPod …") the server does not take.
+// "Service", one wanted object "Secret default/key" or, this node's own, "Node n1"; failing also names pods whose
+// status ("PodStatus default/web") or mirror ("MirrorPod …") the server does not take.
 class ApiSource {
  public:
   struct Deps {
@@ -80,8 +81,7 @@ class ApiSource {
     TokenRequests tokens;
   };
 
-  void reflect(std::string kind, std::string path, std::string selector, std::unique_ptr<ObjectSink> sink,
-               metrics::Registry& registry);
+  void reflect(ReflectorConfig config, std::unique_ptr<ObjectSink> sink, metrics::Registry& registry);
   Json status() const;
 
   Loop& loop_;

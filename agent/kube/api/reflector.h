@@ -18,10 +18,10 @@
 namespace fairlead::kube {
 
 struct ReflectorConfig {
-  std::string kind;      // for metrics: "Service"
-  std::string object;    // "namespace/name" where one object is read, else empty
-  std::string path;      // "/api/v1/services"
-  std::string selector;  // "fieldSelector=spec.nodeName%3Dn1", or empty
+  std::string kind;        // for metrics: "Service"
+  std::string object{};    // "namespace/name" where one object is read, else empty
+  std::string path;        // "/api/v1/services"
+  std::string selector{};  // "fieldSelector=spec.nodeName%3Dn1", or empty
   unsigned page_size = 500;
   bool stream_lists = true;                           // ask for lists as the beginning of the watch
   Duration watch_for = std::chrono::minutes(5);       // the server ends a watch after 1.5 to 2 times this

@@ -7,6 +7,7 @@
 
 namespace k8s {
 class EndpointSlice;
+class Node;
 class ObjectMeta;
 class Pod;
 class Secret;
@@ -18,6 +19,8 @@ namespace fairlead::kube {
 void default_pod(k8s::Pod& pod);
 void default_service(k8s::Service& service);
 void default_endpoint_slice(k8s::EndpointSlice& slice);
+// podCIDR is the first of podCIDRs: either names the other.
+void default_node(k8s::Node& node);
 // Also moves stringData into data, as the API does on write.
 void default_secret(k8s::Secret& secret);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
+#include <k8s/node.pb.h>
 #include <k8s/service.pb.h>
 
 #include "agent/kube/defaults/defaults.h"
@@ -46,6 +47,12 @@ void default_endpoint_slice(k8s::EndpointSlice& slice) {
     if (port.protocol().empty()) port.set_protocol("TCP");
   }
   for (k8s::Endpoint& endpoint : *slice.mutable_endpoints()) endpoint.mutable_conditions();
+}
+
+void default_node(k8s::Node& node) {
+  k8s::NodeSpec& spec = *node.mutable_spec();
+  if (spec.podcidrs().empty() && !spec.podcidr().empty()) spec.add_podcidrs(spec.podcidr());
+  if (spec.podcidr().empty() && !spec.podcidrs().empty()) spec.set_podcidr(spec.podcidrs(0));
 }
 
 void default_secret(k8s::Secret& secret) {

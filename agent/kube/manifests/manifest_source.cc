@@ -26,7 +26,7 @@ ManifestSource::ManifestSource(Loop& loop, ManifestConfig config, ManifestWriter
     : loop_(loop),
       config_(std::move(config)),
       writers_(std::move(writers)),
-      reader_{config_.node_name, config_.static_pods},
+      reader_{config_.node.name, config_.static_pods},
       inspect_(std::move(inspect)),
       last_good_(config_.state_directory + "/manifests", config_.directory),
       watcher_(loop, [this] { schedule(config_.settle); }),
@@ -101,6 +101,9 @@ void ManifestSource::scan() {
       writers_.secrets.set_complete();
       writers_.services.set_complete();
       writers_.endpoint_slices.set_complete();
+      if (!written_.contains("Node//" + config_.node.name)) write_node(unsaid_node());
+      writers_.node.set_complete();
+      writers_.nodes.set_complete();
     }
     writers_.pods.set_complete();
     log::info(kModule, "manifests are read", {{"directory", config_.directory}, {"objects", written_.size()}});
@@ -242,6 +245,27 @@ void ManifestSource::write(const ManifestObject& object) const {
   if (const auto* data = std::get_if<model::ConfigData>(&object.row)) {
     (object.kind == ManifestKind::kSecret ? writers_.secrets : writers_.config_maps).upsert(object.row_key, *data);
   }
+  if (const auto* node = std::get_if<model::Node>(&object.row)) write_node(*node);
+}
+
+// This node, of which no manifest says anything.
+model::Node ManifestSource::unsaid_node() const {
+  model::Node row;
+  row.name = config_.node.name;
+  return row;
+}
+
+void ManifestSource::write_node(const model::Node& row) const {
+  if (row.name != config_.node.name) {
+    writers_.nodes.upsert(row.name, row);
+    return;
+  }
+  model::Node own = row;
+  own.labels.insert(config_.node.labels.begin(), config_.node.labels.end());
+  if (own.pod_cidrs.empty()) own.pod_cidrs = config_.node.pod_cidrs;
+  if (own.addresses.empty()) own.addresses = config_.node.addresses;
+  writers_.node.upsert(own.name, own);
+  writers_.nodes.upsert(own.name, own);
 }
 
 void ManifestSource::erase(const Written& written) const {
@@ -260,6 +284,13 @@ void ManifestSource::erase(const Written& written) const {
       break;
     case ManifestKind::kSecret:
       writers_.secrets.erase(written.row_key);
+      break;
+    case ManifestKind::kNode:
+      if (written.row_key == config_.node.name) {
+        write_node(unsaid_node());
+      } else {
+        writers_.nodes.erase(written.row_key);
+      }
       break;
     case ManifestKind::kNamespace:
       break;

@@ -23,7 +23,8 @@ namespace fairlead::kube {
 
 struct ManifestConfig {
   std::string directory;
-  std::string node_name;
+  // This node: what holds where no Node manifest is called like it; of a manifest, what that leaves out.
+  model::Node node{};
   std::string state_directory;                     // kept copies go to its folder "manifests"
   bool static_pods = false;                        // only pods, as ManifestReader says; only `pods` is written
   Duration rescan = std::chrono::seconds(20);      // the safety net under inotify
@@ -37,6 +38,8 @@ struct ManifestWriters {
   TableWriter<model::Pod> pods;
   TableWriter<model::ConfigData> config_maps;
   TableWriter<model::ConfigData> secrets;
+  TableWriter<model::Node> node;   // this one alone
+  TableWriter<model::Node> nodes;  // all, this one among them
 };
 
 // Owner: main.cc; thread: `loop`, which is an edge's own: files are read on it. Cost: a scan stats every file, and
@@ -68,6 +71,8 @@ class ManifestSource {
   void publish();
   void write(const ManifestObject& object) const;
   void erase(const Written& written) const;
+  void write_node(const model::Node& row) const;
+  model::Node unsaid_node() const;
   void keep_copies();
   void warn_of_duplicates();
   Json status() const;

@@ -4,6 +4,7 @@
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
 #include <k8s/namespace.pb.h>
+#include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
 
@@ -28,12 +29,13 @@ struct KindName {
   std::string_view name;
   std::string_view api_version;
 };
-constexpr std::array<KindName, 6> kKinds{{{ManifestKind::kPod, "Pod", "v1"},
+constexpr std::array<KindName, 7> kKinds{{{ManifestKind::kPod, "Pod", "v1"},
                                           {ManifestKind::kService, "Service", "v1"},
                                           {ManifestKind::kEndpointSlice, "EndpointSlice", "discovery.k8s.io/v1"},
                                           {ManifestKind::kConfigMap, "ConfigMap", "v1"},
                                           {ManifestKind::kSecret, "Secret", "v1"},
-                                          {ManifestKind::kNamespace, "Namespace", "v1"}}};
+                                          {ManifestKind::kNamespace, "Namespace", "v1"},
+                                          {ManifestKind::kNode, "Node", "v1"}}};
 
 // Kinds that only a control plane turns into pods.
 constexpr std::array<std::string_view, 7> kControllers{"Deployment", "ReplicaSet", "StatefulSet",          "DaemonSet",
@@ -50,7 +52,7 @@ FieldError wrong_kind(std::string_view kind, std::string_view api_version, bool 
   const auto* at = std::ranges::find(kKinds, kind, &KindName::name);
   if (at == kKinds.end()) {
     return {"kind", fmt::format("{} is not supported in manifests: write Pod, Service, EndpointSlice, ConfigMap, "
-                                "Secret, Namespace or a List of them",
+                                "Secret, Namespace, Node or a List of them",
                                 kind)};
   }
   if (at->api_version != api_version) {
@@ -138,6 +140,15 @@ struct Draft {
     k8s::Namespace name_space;
     prepare<k8s::Namespace>(node, name_space, nullptr, validate_namespace);
   }
+
+  void node_object(const yaml::Node& node) {
+    k8s::Node message;
+    if (!prepare(node, message, default_node, validate_node)) return;
+    auto row = project_node(message);
+    if (!row) return errors.push_back({"", row.error().what});
+    object.row_key = row->name;
+    object.row = std::move(*row);
+  }
 };
 
 }  // namespace
@@ -162,7 +173,7 @@ void ManifestReader::read_object(const yaml::Node& node, ManifestPlace place, co
     place.name = meta->text_of("name");
     place.ns = meta->text_of("namespace");
   }
-  if (place.kind == "Namespace") {
+  if (place.kind == "Namespace" || place.kind == "Node") {
     place.ns.clear();
   } else if (place.ns.empty()) {
     place.ns = "default";
@@ -192,6 +203,9 @@ void ManifestReader::read_object(const yaml::Node& node, ManifestPlace place, co
       break;
     case ManifestKind::kNamespace:
       draft.name_space(node);
+      break;
+    case ManifestKind::kNode:
+      draft.node_object(node);
       break;
   }
   if (!draft.errors.empty()) return refuse(std::move(draft.errors));

@@ -15,7 +15,7 @@
 
 namespace fairlead::kube {
 
-enum class ManifestKind { kPod, kService, kEndpointSlice, kConfigMap, kSecret, kNamespace };
+enum class ManifestKind { kPod, kService, kEndpointSlice, kConfigMap, kSecret, kNamespace, kNode };
 std::string_view to_string(ManifestKind kind);
 
 // Where an object stands in its file, and who it says it is; empty where it does not say.
@@ -36,7 +36,7 @@ struct ManifestObject {
   ManifestKind kind = ManifestKind::kPod;
   std::string row_key;  // of its table
   // What its table gets; nothing for a Namespace and for a Pod that names another node.
-  std::variant<std::monostate, model::Pod, model::Service, model::EndpointSlice, model::ConfigData> row;
+  std::variant<std::monostate, model::Pod, model::Service, model::EndpointSlice, model::ConfigData, model::Node> row;
   std::string source;                 // the object as JSON, before defaults: what the kept copy holds
   std::vector<std::string> reported;  // fields that are set and have no effect
   bool kept = false;                  // its file has no good version of it now; this is the last one

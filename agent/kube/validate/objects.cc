@@ -2,6 +2,7 @@
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
 #include <k8s/namespace.pb.h>
+#include <k8s/node.pb.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -126,6 +127,38 @@ FieldErrors validate_secret(const k8s::Secret& secret) {
     check.required("data[password]");
   }
   if (bytes > kConfigBytes) check.invalid("data", bytes, fmt::format("must be at most {} bytes", kConfigBytes));
+  return check.take();
+}
+
+FieldErrors validate_node(const k8s::Node& node) {
+  Checker check;
+  check.meta(node.metadata(), not_dns_subdomain, false);
+  const k8s::NodeSpec& spec = node.spec();
+  if (!spec.podcidrs().empty() && spec.podcidr() != spec.podcidrs(0)) {
+    check.invalid("spec.podCIDR", spec.podcidr(), "must be the first of podCIDRs");
+  }
+  std::set<Family> families;
+  for (int i = 0; i < spec.podcidrs_size(); ++i) {
+    const auto range = Cidr::parse(spec.podcidrs(i));
+    if (!range) {
+      check.invalid(at("spec.podCIDRs", i), spec.podcidrs(i), range.error().what);
+    } else if (!families.insert(range->family()).second) {
+      check.invalid(at("spec.podCIDRs", i), spec.podcidrs(i), "may contain no more than one range of each family");
+    }
+  }
+  for (int i = 0; i < node.status().addresses_size(); ++i) {
+    const k8s::NodeAddress& each = node.status().addresses(i);
+    const std::string path = at("status.addresses", i);
+    check.one_of(path + ".type", each.type(), {"ExternalDNS", "ExternalIP", "Hostname", "InternalDNS", "InternalIP"});
+    if (each.type() != "InternalIP" && each.type() != "ExternalIP") continue;
+    const auto address = IpAddress::parse(each.address());
+    if (!address) {
+      check.invalid(path + ".address", each.address(), "must be a valid IP address");
+    } else if (address->is_unspecified() || address->is_loopback() || address->is_link_local() ||
+               address->is_multicast()) {
+      check.invalid(path + ".address", each.address(), "may not be unspecified, loopback, link-local or multicast");
+    }
+  }
   return check.take();
 }
 

@@ -9,6 +9,7 @@ namespace k8s {
 class ConfigMap;
 class EndpointSlice;
 class Namespace;
+class Node;
 class Pod;
 class Secret;
 class Service;
@@ -22,5 +23,7 @@ FieldErrors validate_endpoint_slice(const k8s::EndpointSlice& slice);
 FieldErrors validate_config_map(const k8s::ConfigMap& config);
 FieldErrors validate_secret(const k8s::Secret& secret);
 FieldErrors validate_namespace(const k8s::Namespace& name_space);
+// Of the status only the addresses, which say where the node is.
+FieldErrors validate_node(const k8s::Node& node);
 
 }  // namespace fairlead::kube

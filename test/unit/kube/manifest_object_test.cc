@@ -64,7 +64,7 @@ TEST(ManifestReader, KindsThatAreNoneSayWhy) {
        "1:1 EndpointSlice/b/a apiVersion: Invalid value: \"v1\": EndpointSlice is of discovery.k8s.io/v1"},
       {"apiVersion: v1\nkind: Endpoints\nmetadata: {name: a}\n",
        "1:2 Endpoints/default/a kind: Endpoints is not supported in manifests: write Pod, Service, EndpointSlice, "
-       "ConfigMap, Secret, Namespace or a List of them"},
+       "ConfigMap, Secret, Namespace, Node or a List of them"},
       {"apiVersion: v1\nkind: Pod\n", "1:1  metadata.name: Required value"},
   };
   for (const auto& [text, error] : kCases) EXPECT_THAT(refusals(read(text)), testing::Contains(error)) << text;

@@ -60,12 +60,18 @@ class ManifestSourceTest : public testing::Test {
     pods_.emplace(std::vector<std::string>{"manifests"});
     config_maps_.emplace(std::vector<std::string>{"manifests"});
     secrets_.emplace(std::vector<std::string>{"manifests"});
+    node_.emplace(std::vector<std::string>{"manifests"});
+    nodes_.emplace(std::vector<std::string>{"manifests"});
     auto [caller, responder] = make_request<Inspect, Json>();
     ask_ = caller;
     pod_reader_.emplace(pods_->reader());
     ManifestConfig config;
     config.directory = root_ / "m";
-    config.node_name = "n1";
+    config.node = {.name = "n1",
+                   .uid = {},
+                   .labels = {{"zone", "a"}},
+                   .pod_cidrs = {*Cidr::parse("10.244.0.0/24")},
+                   .addresses = {*IpAddress::parse("192.0.2.1")}};
     config.state_directory = root_ / "state";
     config.rescan = rescan;
     config.retry = 1ms;
@@ -73,7 +79,8 @@ class ManifestSourceTest : public testing::Test {
     source_ = std::make_unique<ManifestSource>(
         loop_, config,
         ManifestWriters{services_->writer("manifests"), slices_->writer("manifests"), pods_->writer("manifests"),
-                        config_maps_->writer("manifests"), secrets_->writer("manifests")},
+                        config_maps_->writer("manifests"), secrets_->writer("manifests"), node_->writer("manifests"),
+                        nodes_->writer("manifests")},
         *registry_, std::move(responder));
     source_->start();
   }
@@ -133,6 +140,8 @@ class ManifestSourceTest : public testing::Test {
   std::optional<state::Table<model::Pod>> pods_;
   std::optional<state::Table<model::ConfigData>> config_maps_;
   std::optional<state::Table<model::ConfigData>> secrets_;
+  std::optional<state::Table<model::Node>> node_;
+  std::optional<state::Table<model::Node>> nodes_;
   std::optional<state::TableReader<model::Pod>> pod_reader_;
   std::map<std::string, std::shared_ptr<const model::Pod>> seen_;
   Caller<Inspect, Json> ask_;
@@ -163,10 +172,41 @@ TEST_F(ManifestSourceTest, FirstScanFillsEveryTableThenCompletesThem) {
   EXPECT_EQ(secrets_->get("default/s")->data.at("k"), "v");
   EXPECT_EQ(slices_->get("default/e")->service_key(), "default/web");
   EXPECT_TRUE(services_->missing().empty() && slices_->missing().empty() && pods_->missing().empty() &&
-              config_maps_->missing().empty() && secrets_->missing().empty());
+              config_maps_->missing().empty() && secrets_->missing().empty() && node_->missing().empty() &&
+              nodes_->missing().empty());
   EXPECT_EQ(metric("fairlead_manifest_files"), 3);
   EXPECT_EQ(metric("fairlead_manifest_objects"), 7);
   EXPECT_EQ(metric("fairlead_manifest_refused_objects"), 0);
+}
+
+TEST_F(ManifestSourceTest, NodesAreTheClustersAndThisOneIsAlwaysThere) {
+  const auto node = [](const std::string& name, const std::string& rest) {
+    return fmt::format("apiVersion: v1\nkind: Node\nmetadata: {{name: {}, labels: {{a: b}}}}\n{}\n", name, rest);
+  };
+  put("n2.yaml", node("n2",
+                      "spec: {podCIDR: 10.9.2.0/24}\n"
+                      "status: {addresses: [{type: Hostname, address: n2}, {type: InternalIP, address: 192.0.2.2}]}"));
+  start();
+  const model::Node fallback{
+      "n1", "", {{"zone", "a"}}, {*Cidr::parse("10.244.0.0/24")}, {*IpAddress::parse("192.0.2.1")}};
+  EXPECT_EQ(*node_->get("n1"), fallback);
+  EXPECT_EQ(*nodes_->get("n1"), fallback);
+  EXPECT_EQ(node_->get("n2"), nullptr);
+  EXPECT_EQ(*nodes_->get("n2"),
+            (model::Node{"n2", "", {{"a", "b"}}, {*Cidr::parse("10.9.2.0/24")}, {*IpAddress::parse("192.0.2.2")}}));
+
+  put("n1.yaml", node("n1", "spec: {podCIDRs: [10.9.1.0/24]}"));  // addresses: as the agent was told
+  settle();
+  EXPECT_EQ(
+      *node_->get("n1"),
+      (model::Node{
+          "n1", "", {{"a", "b"}, {"zone", "a"}}, {*Cidr::parse("10.9.1.0/24")}, {*IpAddress::parse("192.0.2.1")}}));
+  fs::remove(root_ / "m/n1.yaml");
+  fs::remove(root_ / "m/n2.yaml");
+  settle();
+  EXPECT_EQ(*node_->get("n1"), fallback);
+  EXPECT_EQ(*nodes_->get("n1"), fallback);
+  EXPECT_EQ(nodes_->get("n2"), nullptr);
 }
 
 TEST_F(ManifestSourceTest, AnUnreadableDirectoryIsNotAnEmptyOne) {

@@ -52,6 +52,25 @@ spec:
   EXPECT_EQ(*row, expected);
 }
 
+TEST(Project, ANode) {
+  const auto row = project_node(read_text<k8s::Node>(R"(
+metadata: {name: n1, uid: u1, labels: {a: b}}
+spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24, "fd00:1::/64"]}
+status:
+  addresses:
+  - {type: Hostname, address: n1}
+  - {type: InternalIP, address: 192.0.2.1}
+  - {type: ExternalIP, address: 198.51.100.1}
+  - {type: InternalIP, address: "2001:db8::1"}
+)"));
+  ASSERT_TRUE(row) << row.error().what;
+  EXPECT_EQ(*row, (model::Node{"n1",
+                               "u1",
+                               {{"a", "b"}},
+                               {*Cidr::parse("10.1.0.0/24"), *Cidr::parse("fd00:1::/64")},
+                               {ip("192.0.2.1"), ip("2001:db8::1")}}));
+}
+
 TEST(Project, HeadlessExternalNameAndBare) {
   const auto headless = project_service(read_text<k8s::Service>("spec: {clusterIP: None, clusterIPs: [None]}\n"));
   EXPECT_TRUE(headless->headless);

@@ -5,6 +5,7 @@
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
 #include <k8s/namespace.pb.h>
+#include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
 
@@ -201,6 +202,25 @@ TEST(ValidateMeta, NamesLabelsAnnotations) {
   EXPECT_EQ(validate_config_map(config).size(), 1U);
   auto name_space = read_text<k8s::Namespace>("metadata: {name: a.b}");
   EXPECT_THAT(brief(validate_namespace(name_space)), ElementsAreArray({"metadata.name: Invalid value: \"a.b\""}));
+}
+
+TEST(ValidateNode, RangesAndAddresses) {
+  const std::pair<const char*, std::vector<std::string>> kCases[] = {
+      {"spec: {podCIDR: 10.0.0.0/24}\nstatus: {addresses: [{type: InternalIP, address: 192.0.2.1}]}", {}},
+      {"spec: {podCIDRs: [10.0.0.0/24, \"fd00::/64\"]}", {}},
+      {"spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.0.0.0/24]}", {"spec.podCIDR: Invalid value: \"10.1.0.0/24\""}},
+      {"spec: {podCIDRs: [10.0.0.0/24, 10.0.1.0/24]}", {"spec.podCIDRs[1]: Invalid value: \"10.0.1.0/24\""}},
+      {"spec: {podCIDRs: [10.0.0.1/24]}", {"spec.podCIDRs[0]: Invalid value: \"10.0.0.1/24\""}},
+      {"status: {addresses: [{type: InternalIP, address: a}, {type: InternalIP, address: 127.0.0.1}, {type: Odd}]}",
+       {"status.addresses[0].address: Invalid value: \"a\"",
+        "status.addresses[1].address: Invalid value: \"127.0.0.1\"",
+        "status.addresses[2].type: Unsupported value: \"Odd\""}},
+  };
+  for (const auto& [text, errors] : kCases) {
+    auto node = read_text<k8s::Node>(std::string("metadata: {name: n1}\n") + text + "\n");
+    default_node(node);
+    EXPECT_THAT(brief(validate_node(node)), ElementsAreArray(errors)) << text;
+  }
 }
 
 TEST(ValidateService, Specs) {
