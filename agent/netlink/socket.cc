@@ -7,6 +7,7 @@
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/veth.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -17,6 +18,20 @@
 
 namespace fairlead::netlink {
 namespace {
+
+void read_kind(nlattr* info, Link& link) {
+  nlattr* attrs[IFLA_INFO_MAX + 1];
+  if (nla_parse_nested(attrs, IFLA_INFO_MAX, info, nullptr) != 0 || attrs[IFLA_INFO_KIND] == nullptr) return;
+  link.kind = nla_get_string(attrs[IFLA_INFO_KIND]);
+  nlattr* data[IFLA_VXLAN_MAX + 1];
+  if (link.kind != "vxlan" || attrs[IFLA_INFO_DATA] == nullptr ||
+      nla_parse_nested(data, IFLA_VXLAN_MAX, attrs[IFLA_INFO_DATA], nullptr) != 0) {
+    return;
+  }
+  if (data[IFLA_VXLAN_PORT] != nullptr) link.vxlan_port = ntohs(nla_get_u16(data[IFLA_VXLAN_PORT]));
+  link.vxlan_external =
+      data[IFLA_VXLAN_COLLECT_METADATA] != nullptr && nla_get_u8(data[IFLA_VXLAN_COLLECT_METADATA]) != 0;
+}
 
 constexpr std::uint16_t kReplace = NLM_F_CREATE | NLM_F_REPLACE;
 
@@ -44,6 +59,7 @@ Link read_link(const nlmsghdr* header) {
   if (attrs[IFLA_ADDRESS] != nullptr && nla_len(attrs[IFLA_ADDRESS]) == 6) {
     std::memcpy(link.mac.data(), nla_data(attrs[IFLA_ADDRESS]), link.mac.size());
   }
+  if (attrs[IFLA_LINKINFO] != nullptr) read_kind(attrs[IFLA_LINKINFO], link);
   return link;
 }
 
@@ -135,7 +151,7 @@ Result<> Socket::set_route(const Route& route) {
   header.rtm_family = static_cast<std::uint8_t>(kernel_family(route.destination.family()));
   header.rtm_dst_len = static_cast<std::uint8_t>(route.destination.prefix());
   header.rtm_table = RT_TABLE_MAIN;
-  header.rtm_protocol = RTPROT_STATIC;
+  header.rtm_protocol = route.protocol;
   header.rtm_scope = v4 && !route.gateway ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
   header.rtm_type = RTN_UNICAST;
   if (route.gateway) header.rtm_flags = RTNH_F_ONLINK;
@@ -144,6 +160,7 @@ Result<> Socket::set_route(const Route& route) {
   message.u32(RTA_OIF, route.ifindex);
   if (route.gateway) message.address(RTA_GATEWAY, *route.gateway);
   if (route.source) message.address(RTA_PREFSRC, *route.source);
+  if (route.metric != 0) message.u32(RTA_PRIORITY, route.metric);
   return kernel_.exchange(message, fmt::format("{}: set route {}", device(route.ifindex), route.destination));
 }
 

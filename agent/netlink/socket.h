@@ -20,7 +20,11 @@ struct Link {
   std::string alias;
   Mac mac{};
   std::uint32_t mtu = 0;
-  bool up = false;  // as it was asked for; says nothing of the carrier
+  bool up = false;   // as it was asked for; says nothing of the carrier
+  std::string kind;  // "veth", "vxlan", …; empty: hardware
+  // Of a VXLAN device, or 0: its UDP port. `external`: each packet says where it goes and by which VNI.
+  std::uint16_t vxlan_port = 0;
+  bool vxlan_external = false;
 };
 
 struct VethSpec {
@@ -32,11 +36,37 @@ struct VethSpec {
   std::uint32_t mtu = 0;
 };
 
+struct VxlanSpec {
+  std::string name;
+  Mac mac{};
+  std::uint32_t mtu = 0;
+  std::uint16_t port = 0;  // UDP, here and at the other nodes
+  auto operator<=>(const VxlanSpec&) const = default;
+};
+
+struct InterfaceAddress {
+  std::uint32_t ifindex = 0;
+  IpAddress address;
+  unsigned prefix = 0;  // of the network that the device is connected to by it
+  auto operator<=>(const InterfaceAddress&) const = default;
+};
+
+inline constexpr std::uint8_t kStaticProtocol = 4;  // RTPROT_STATIC
+
 struct Route {
   Cidr destination;
   std::uint32_t ifindex = 0;
-  std::optional<IpAddress> gateway;  // taken as reachable on the link, whatever the addresses there say
-  std::optional<IpAddress> source;   // preferred source address of what the host itself sends
+  std::optional<IpAddress> gateway;         // taken as reachable on the link, whatever the addresses there say
+  std::optional<IpAddress> source;          // preferred source address of what the host itself sends
+  std::uint8_t protocol = kStaticProtocol;  // who set it: what tells one's own routes from others'
+  std::uint32_t metric = 0;                 // 0: the kernel's (IPv4 0, IPv6 1024)
+  auto operator<=>(const Route&) const = default;
+};
+
+struct Neighbour {
+  IpAddress address;
+  Mac mac{};
+  auto operator<=>(const Neighbour&) const = default;
 };
 
 // One rtnetlink socket. It stays in the namespace of the thread that opened it, whichever thread uses it later: so a
@@ -49,6 +79,11 @@ class Socket {
 
   // Both ends down. Returns the ifindex of the end on this side.
   Result<std::uint32_t> create_veth(const VethSpec& spec);
+  // Down; carries to and from any node (collect-metadata, learns nothing) and gives itself no link-local address. Of
+  // those a namespace can have one a port. Returns its ifindex.
+  Result<std::uint32_t> create_vxlan(const VxlanSpec& spec);
+  Result<> set_mtu(std::uint32_t ifindex, std::uint32_t mtu);
+  Result<> set_mac(std::uint32_t ifindex, const Mac& mac);
   // Names who owns the device; at most 255 bytes.
   Result<> set_alias(std::uint32_t ifindex, const std::string& alias);
   Result<> set_up(std::uint32_t ifindex);
@@ -61,13 +96,23 @@ class Socket {
   // As /32 or /128, usable at once (no duplicate address detection). Adding what is there succeeds, here and below.
   Result<> add_address(std::uint32_t ifindex, const IpAddress& address);
   Result<std::vector<IpAddress>> addresses(std::uint32_t ifindex);
+  // Of all devices.
+  Result<std::vector<InterfaceAddress>> interface_addresses();
 
   // Adds or replaces. The device must be up.
   Result<> set_route(const Route& route);
   // Destinations of the main table's routes through the device.
   Result<std::vector<Cidr>> routes(std::uint32_t ifindex);
+  // The main table's routes that `protocol` set.
+  Result<std::vector<Route>> routes_of(std::uint8_t protocol);
+  // Exactly this one; erasing what is not there succeeds, here and below.
+  Result<> erase_route(const Route& route);
+
   // Adds or replaces a permanent neighbour.
   Result<> set_neighbour(std::uint32_t ifindex, const IpAddress& address, const Mac& mac);
+  // The permanent ones of a device.
+  Result<std::vector<Neighbour>> neighbours(std::uint32_t ifindex);
+  Result<> erase_neighbour(std::uint32_t ifindex, const IpAddress& address);
 
   int fd() const { return kernel_.fd(); }
 

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Watch: says what changed among the devices, addresses, routes and neighbours of this network namespace.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "agent/base/loop.h"
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "agent/netlink/socket.h"
+
+struct nlmsghdr;
+
+namespace fairlead::netlink {
+
+// Owner: one module. Thread: its loop's, in the namespace of the thread that calls start(). Cost: one message a change;
+// neighbours that only age are among them, so each handler must be cheap.
+class Watch {
+ public:
+  struct Handlers {
+    std::function<void()> links;      // one came, went or changed: name, MTU, address, up or down
+    std::function<void()> addresses;  // one came or went
+    std::function<void(const Route& route, bool gone)> route;  // of the main table
+    // A permanent one came, or any went.
+    std::function<void(std::uint32_t ifindex, const IpAddress& address, bool gone)> neighbour;
+    std::function<void()> missed;  // the kernel dropped messages: compare with what there is
+  };
+  static Result<std::unique_ptr<Watch>> start(Loop& loop, Handlers handlers);
+
+ private:
+  Watch(Loop& loop, UniqueFd fd, Handlers handlers);
+  void read();
+  void tell(const nlmsghdr* header) const;
+
+  UniqueFd fd_;
+  Handlers handlers_;
+  Subscription subscription_;
+};
+
+}  // namespace fairlead::netlink
