@@ -79,7 +79,6 @@ class Builder {
     if (out.node_ips.empty()) return fail(Code::kInvalid, "--node-ip: this machine has no address to take; set it");
     FL_TRY(place_cgroups(host));
     if (!out.manifests.empty()) {
-      if (out.pod_cidrs.empty()) FL_TRY(set(named("podCIDR"), "10.244.0.0/24", "--pod-cidr, by default"));
       if (out.service_cidrs.empty()) FL_TRY(set(named("serviceCIDR"), "10.96.0.0/16", "--service-cidr, by default"));
     }
     FL_TRY(check_ranges());

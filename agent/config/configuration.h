@@ -16,6 +16,7 @@
 #include "agent/base/result.h"
 #include "agent/config/conntrack_settings.h"
 #include "agent/config/host_facts.h"
+#include "agent/config/path_settings.h"
 
 namespace fairlead::config {
 
@@ -24,6 +25,9 @@ using Json = nlohmann::json;
 enum class Mode { kNode, kDataplane };
 std::string_view to_string(Mode mode);
 
+// Where no API server gives ranges, and no Node manifest.
+inline constexpr auto kDefaultPodCidr = "10.244.0.0/24";
+
 struct AgentConfiguration {
   Mode mode = Mode::kNode;
   std::string manifests;        // folder; empty: objects come from an API server
@@ -31,7 +35,7 @@ struct AgentConfiguration {
   std::string static_pod_path;  // folder of pods beside those of the API server; empty: none
   std::string node_name;
   std::vector<IpAddress> node_ips;  // at most one of a family, the first is primary
-  std::vector<Cidr> pod_cidrs;      // empty: those of the Node object
+  std::vector<Cidr> pod_cidrs;      // empty: those of the Node object, or kDefaultPodCidr where manifests have none
   std::vector<Cidr> service_cidrs;
   std::map<std::string, std::string> node_labels;
   Balancing load_balancing = Balancing::kRandom;  // of Services that ask for none
@@ -55,6 +59,7 @@ struct AgentConfiguration {
   std::uint32_t max_services = 262'144;                // Service ports of each family
   std::uint32_t max_backends = 262'144;                // of each family
   ConntrackSettings conntrack;
+  PathSettings paths;                       // to other nodes and the world
   std::vector<std::string> without_effect;  // fields of kube-proxy's file, "FILE:LINE: field", to be told in the log
 
   AgentConfiguration();

@@ -9,6 +9,10 @@ namespace fairlead::config {
 namespace {
 
 constexpr std::uint32_t kMaxCount = 1U << 24;  // of entries in a map
+constexpr std::uint32_t kMaxPort = 65535;
+constexpr std::uint32_t kMaxVni = (1U << 24) - 1;  // RFC 7348
+constexpr std::size_t kIfnameLimit = 15;
+constexpr std::uint16_t kFirstFreePort = 32768;  // above NodePorts
 
 using Set = std::function<Result<>(AgentConfiguration&, const std::string&)>;
 using Get = std::function<Json(const AgentConfiguration&)>;
@@ -126,19 +130,117 @@ Access labels(std::map<std::string, std::string> Configuration::* member) {
   });
 }
 
+Result<std::uint32_t> parse_number(std::string_view text, std::uint32_t limit) {
+  std::uint32_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || at != end || value == 0 || value > limit) {
+    return fail(Code::kInvalid, "\"{}\": want a number of 1 to {}", text, limit);
+  }
+  return value;
+}
+
 Access count(std::uint32_t Configuration::* member) {
   return access(
-      member,
-      [](const std::string& text) -> Result<std::uint32_t> {
-        std::uint32_t value = 0;
-        const char* end = text.data() + text.size();
-        const auto [at, error] = std::from_chars(text.data(), end, value);
-        if (error != std::errc{} || at != end || value == 0 || value > kMaxCount) {
-          return fail(Code::kInvalid, "\"{}\": want a number of 1 to {}", text, kMaxCount);
-        }
-        return value;
-      },
+      member, [](const std::string& text) { return parse_number(text, kMaxCount); },
       [](std::uint32_t value) { return Json(std::to_string(value)); });
+}
+
+// As access(), for what is inside `paths`.
+template <class T, class Parse, class Print>
+Access path_access(T PathSettings::* member, Parse parse, Print print) {
+  return {[member, parse](Configuration& out, const std::string& text) -> Result<> {
+            FL_LET(out.paths.*member, parse(text));
+            return {};
+          },
+          [member, print](const Configuration& from) -> Json { return print(from.paths.*member); }};
+}
+
+Access path_number(std::uint32_t PathSettings::* member, std::uint32_t limit) {
+  return path_access(
+      member, [limit](const std::string& text) { return parse_number(text, limit); },
+      [](std::uint32_t value) { return Json(std::to_string(value)); });
+}
+
+Access path_switch(bool PathSettings::* member) {
+  return path_access(
+      member,
+      [](const std::string& text) -> Result<bool> {
+        if (text != "true" && text != "false") return fail(Code::kInvalid, "\"{}\": want true or false", text);
+        return text == "true";
+      },
+      [](bool value) { return Json(value ? "true" : "false"); });
+}
+
+Result<Tunnel> parse_tunnel(const std::string& text) {
+  if (text == "none") return Tunnel::kNone;
+  if (text == "vxlan") return Tunnel::kVxlan;
+  return fail(Code::kInvalid, "\"{}\" is not one of none, vxlan", text);
+}
+
+Json print_tunnel(Tunnel tunnel) {
+  return tunnel == Tunnel::kNone ? "none" : "vxlan";
+}
+
+// The items of a text with commas; an empty item stays one, for its parser to refuse.
+std::vector<std::string> items_of(const std::string& text) {
+  std::vector<std::string> items(1);
+  for (const char c : text) {
+    if (c == ',') {
+      items.emplace_back();
+    } else {
+      items.back() += c;
+    }
+  }
+  return items;
+}
+
+Result<std::vector<std::string>> parse_devices(const std::string& text) {
+  std::vector<std::string> devices = items_of(text);
+  for (const std::string& device : devices) {
+    if (device.empty() || device.size() > kIfnameLimit || device.find_first_of("/: ") != std::string::npos) {
+      return fail(Code::kInvalid, "\"{}\" is no device name", device);
+    }
+  }
+  return devices;
+}
+
+Json print_devices(const std::vector<std::string>& devices) {
+  std::string joined;
+  for (const std::string& device : devices) joined += (joined.empty() ? "" : ",") + device;
+  return joined.empty() ? Json() : Json(joined);
+}
+
+Result<std::vector<Cidr>> parse_many_cidrs(const std::string& text) {
+  std::vector<Cidr> ranges;
+  if (text.empty()) return ranges;
+  for (const std::string& item : items_of(text)) {
+    FL_LET(const Cidr range, Cidr::parse(item));
+    ranges.push_back(range);
+  }
+  return ranges;
+}
+
+Json print_cidrs(const std::vector<Cidr>& ranges) {
+  std::string joined;
+  for (const Cidr& range : ranges) joined += (joined.empty() ? "" : ",") + range.str();
+  return joined.empty() ? Json() : Json(joined);
+}
+
+// "61000-65535". NodePorts are below; a connection of a NodePort must never look like a masqueraded one.
+Result<PortRange> parse_ports(const std::string& text) {
+  const std::size_t dash = text.find('-');
+  if (dash == std::string::npos) return fail(Code::kInvalid, "\"{}\": want FIRST-LAST", text);
+  FL_LET(const std::uint32_t first, parse_number(std::string_view(text).substr(0, dash), kMaxPort));
+  FL_LET(const std::uint32_t last, parse_number(std::string_view(text).substr(dash + 1), kMaxPort));
+  if (first > last || first < kFirstFreePort) {
+    return fail(Code::kInvalid, "\"{}\": want a range within {}-{}", text, kFirstFreePort, kMaxPort);
+  }
+  return PortRange{static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(last)};
+}
+
+Json print_ports(PortRange ports) {
+  return fmt::format("{}-{}", ports.first, ports.last);
 }
 
 Access balancing(Balancing Configuration::* member) {
@@ -160,7 +262,7 @@ Field field(std::string group, std::string flag, std::string name, std::string p
 std::vector<Field> make_fields() {
   using C = Configuration;
   const std::string objects = "Objects", node = "This node", places = "Places", services = "Services",
-                    talk = "Serving and logs", pods = "Pods";
+                    talk = "Serving and logs", pods = "Pods", paths = "Other nodes and the world";
   return {
       field(objects, "mode", "mode", "MODE",
             "node: run this node's pods, their network and the Services (in place of a kubelet and kube-proxy). "
@@ -183,7 +285,8 @@ std::vector<Field> make_fields() {
             "the source address of the default route", list(&C::node_ips, parse_ip_list)),
       field(node, "pod-cidr", "podCIDR", "CIDR[,CIDR]",
             "Give this node's pods addresses from here, at most one range of each family.",
-            "the Node object's podCIDRs; with --manifests 10.244.0.0/24", list(&C::pod_cidrs, parse_cidrs)),
+            "the Node object's podCIDRs; with --manifests, where there is no Node of this name, 10.244.0.0/24",
+            list(&C::pod_cidrs, parse_cidrs)),
       field(node, "service-cidr", "serviceCIDR", "CIDR[,CIDR]",
             "Give Services from manifests their cluster IPs from here. An API server gives them itself.",
             "with --manifests 10.96.0.0/16", list(&C::service_cidrs, parse_cidrs)),
@@ -193,6 +296,26 @@ std::vector<Field> make_fields() {
           "Labels of this node. With --manifests the zone of topology.kubernetes.io/zone; with an API server the Node "
           "object is registered with them, and what it says counts.",
           "", labels(&C::node_labels)),
+
+      field(paths, "tunnel", "tunnel", "KIND",
+            "How pods' packets reach other nodes: none (the network between the nodes knows their pods' addresses, or "
+            "all nodes are on one) or vxlan.",
+            "", path_access(&PathSettings::tunnel, parse_tunnel, print_tunnel)),
+      field(paths, "vxlan-port", "vxlanPort", "PORT", "The tunnel's UDP port, the same at every node.", "",
+            path_number(&PathSettings::vxlan_port, kMaxPort)),
+      field(paths, "vxlan-vni", "vxlanVNI", "NUMBER", "The tunnel's network identifier, the same at every node.", "",
+            path_number(&PathSettings::vxlan_vni, kMaxVni)),
+      field(paths, "uplink", "uplinks", "DEVICE[,…]", "The devices that lead to other nodes and the world.",
+            "those that carry the node's addresses", path_access(&PathSettings::uplinks, parse_devices, print_devices)),
+      field(paths, "masquerade", "masquerade", "true|false",
+            "Let what pods send to the world come from the node's address.", "",
+            path_switch(&PathSettings::masquerade)),
+      field(paths, "non-masquerade-cidr", "nonMasqueradeCIDRs", "CIDR[,…]",
+            "Destinations that see pods' own addresses, besides the cluster's nodes and pods.", "none",
+            path_access(&PathSettings::non_masquerade_cidrs, parse_many_cidrs, print_cidrs)),
+      field(paths, "masquerade-ports", "masqueradePorts", "FIRST-LAST",
+            "Ports of masqueraded connections; the kernel is told to give none of them to sockets by itself.", "",
+            path_access(&PathSettings::masquerade_ports, parse_ports, print_ports)),
 
       field(services, "load-balancing", "loadBalancing", "ALGORITHM",
             "Spread connections of Services without annotation fairlead.io/load-balancing this way: random, "

@@ -31,7 +31,7 @@ TEST(Configuration, DefaultsComeFromTheHost) {
   EXPECT_EQ(out->node_ips, kHost.addresses);
   EXPECT_EQ(out->cgroup_root, "/sys/fs/cgroup");
   EXPECT_EQ(out->cgroup_prefix, "");
-  EXPECT_EQ(out->pod_cidrs.at(0).str(), "10.244.0.0/24");
+  EXPECT_TRUE(out->pod_cidrs.empty());  // a Node manifest may name them
   EXPECT_EQ(out->service_cidrs.at(0).str(), "10.96.0.0/16");
   EXPECT_EQ(out->metrics_bind_address->str(), "127.0.0.1:10249");
   EXPECT_EQ(out->healthz_bind_address->str(), "0.0.0.0:10256");
@@ -72,6 +72,22 @@ TEST(Configuration, ListsMayBeSequencesOrText) {
   EXPECT_EQ(text->pod_cidrs.size(), 2U);
 }
 
+TEST(Configuration, PathsToOtherNodesAndTheWorld) {
+  const auto out = load_lines(
+      "manifests: /m\ntunnel: vxlan\nvxlanPort: 4789\nvxlanVNI: 7\nuplinks: [eth0, eth1]\nmasquerade: false\n"
+      "nonMasqueradeCIDRs: [10.0.0.0/8, 172.16.0.0/12]\nmasqueradePorts: 50000-50999\n");
+  ASSERT_TRUE(out) << out.error().what;
+  PathSettings want;
+  want.tunnel = Tunnel::kVxlan;
+  want.vxlan_port = 4789;
+  want.vxlan_vni = 7;
+  want.uplinks = {"eth0", "eth1"};
+  want.masquerade = false;
+  want.non_masquerade_cidrs = {*Cidr::parse("10.0.0.0/8"), *Cidr::parse("172.16.0.0/12")};
+  want.masquerade_ports = {50000, 50999};
+  EXPECT_EQ(out->paths, want);
+}
+
 // The document has two lines before `lines`.
 TEST(Configuration, ErrorsNameFileLineAndField) {
   const struct {
@@ -87,6 +103,13 @@ TEST(Configuration, ErrorsNameFileLineAndField) {
       {"stateDir: state\n", "agent.yaml:3: stateDir: \"state\" is not an absolute path"},
       {"stateDir: [/a]\n", "agent.yaml:3: stateDir: want DIR"},
       {"stateDir: {a: b}\n", "agent.yaml:3: stateDir: want DIR"},
+      {"tunnel: geneve\n", "agent.yaml:3: tunnel: \"geneve\" is not one of none, vxlan"},
+      {"vxlanPort: 65536\n", "agent.yaml:3: vxlanPort: \"65536\": want a number of 1 to 65535"},
+      {"uplinks: [eth0, '']\n", "agent.yaml:3: uplinks: \"\" is no device name"},
+      {"masquerade: maybe\n", "agent.yaml:3: masquerade: \"maybe\": want true or false"},
+      {"nonMasqueradeCIDRs: 10.0.0.1/8\n", "agent.yaml:3: nonMasqueradeCIDRs: "},
+      {"masqueradePorts: 30000-40000\n",
+       "agent.yaml:3: masqueradePorts: \"30000-40000\": want a range within 32768-65535"},
       {"drainDelay: fast\n", "agent.yaml:3: drainDelay: \"fast\" is not a duration"},
       {"nodeName: Big\n", "agent.yaml:3: nodeName: \"Big\" is not a node name"},
       {"runtimeEndpoint: /run/x.sock\n", "agent.yaml:3: runtimeEndpoint: "},
