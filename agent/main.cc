@@ -6,18 +6,20 @@
 //   edge       source of objects: manifests, or the API server (and the node's word to it)
 //   services   slice controller (manifests), services
 //   network    CNI requests, endpoints
+//   routing    routes, tunnel, uplinks: the ways to other nodes and the world
 //   pods       pod workers, probes, CRI events
 //   sockets    ends sockets of backends that are gone
 //   flows      tracked connections and drops, for those who ask
 //
-//   edge ──▶ services, slices, pods, config maps, secrets, node (tables)
+//   edge ──▶ services, slices, pods, config maps, secrets, node, nodes (tables)
+//   nodes ──▶ routing
 //   node ──▶ network (pod ranges)      pods ──▶ network (dataplane mode: an ADD waits for its Pod object)
 //   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
 //   services ──▶ Applied ──▶ pods      pods ──▶ statuses, events, wants of config, static pods, tokens asked ──▶ edge
 //   network ──▶ namespaces (table) ──▶ sockets ◀── BackendsGone ◀── load balancer (services)
 //
-// Stop: intake first (servers), then the edge, then pods, services, network, sockets, flows; threads are joined in that
-// order, and only then is anything destroyed. Pins, devices and pods stay as they are.
+// Stop: intake first (servers), then the edge, then pods, services, network, routing, sockets, flows; threads are
+// joined in that order, and only then is anything destroyed. Pins, devices and pods stay as they are.
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -38,6 +40,7 @@
 #include "agent/config/host_facts.h"
 #include "agent/cri/client.h"
 #include "agent/datapath/bpf_load_balancer.h"
+#include "agent/datapath/bpf_node_paths.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/bpf_socket_clients.h"
 #include "agent/datapath/conntrack.h"
@@ -54,6 +57,7 @@
 #include "agent/node/node.h"
 #include "agent/observe/status_hub.h"
 #include "agent/pods/pods.h"
+#include "agent/routing/routing.h"
 #include "agent/server/http_server.h"
 #include "agent/server/local_server.h"
 #include "agent/server/notify.h"
@@ -116,6 +120,7 @@ class Agent {
     FL_TRY(build_source());
     FL_TRY(build_services());
     FL_TRY(build_network());
+    FL_TRY(build_routing());
     FL_TRY(build_flows());
     if (runs_pods()) FL_TRY(build_pods());
     FL_TRY(build_front());
@@ -144,6 +149,16 @@ class Agent {
             .addresses = config_.node_ips,
             .agent_version = "v" + std::string(version()),
             .labels = config_.node_labels};
+  }
+
+  // What manifests need not say of this node.
+  model::Node manifest_node() const {
+    return {
+        .name = config_.node_name,
+        .uid = {},
+        .labels = config_.node_labels,
+        .pod_cidrs = config_.pod_cidrs.empty() ? std::vector{*Cidr::parse(config::kDefaultPodCidr)} : config_.pod_cidrs,
+        .addresses = config_.node_ips};
   }
 
   Result<> open_datapath() {
@@ -175,19 +190,17 @@ class Agent {
       manifests_ = std::make_unique<kube::ManifestSource>(
           edge_.loop(),
           kube::ManifestConfig{
-              .directory = config_.manifests, .node_name = config_.node_name, .state_directory = config_.state_dir},
+              .directory = config_.manifests, .node = manifest_node(), .state_directory = config_.state_dir},
           kube::ManifestWriters{.services = services_table_.writer(source()),
                                 .endpoint_slices = slices_table_.writer(source()),
                                 .pods = pods_table_.writer(source()),
                                 .config_maps = config_maps_table_.writer(source()),
-                                .secrets = secrets_table_.writer(source())},
+                                .secrets = secrets_table_.writer(source()),
+                                .node = node_table_.writer(source()),
+                                .nodes = nodes_table_.writer(source())},
           *registry_, std::move(responder));
       components_["manifests"] = {"manifests.status", caller};
       routes_["manifests."] = {caller};
-      // Nobody else knows this node.
-      TableWriter<model::Node> nodes = node_table_.writer(source());
-      nodes.upsert(config_.node_name, {config_.node_name, "", config_.node_labels, {}});
-      nodes.set_complete();
       std::tie(pod_ends_, std::ignore) = make_pod_ends();  // nobody reads what is told of manifests' pods
       return {};
     }
@@ -201,7 +214,8 @@ class Agent {
                                             .writers = {.services = services_table_.writer(source()),
                                                         .endpoint_slices = slices_table_.writer(source()),
                                                         .pods = pods_table_.writer(source()),
-                                                        .node = node_table_.writer(source())},
+                                                        .node = node_table_.writer(source()),
+                                                        .nodes = nodes_table_.writer(source())},
                                             .pod_ends = std::move(pod_ends),
                                             .inspect = std::move(responder),
                                             .registry = *registry_});
@@ -216,7 +230,7 @@ class Agent {
     manifests_ = std::make_unique<kube::ManifestSource>(
         edge_.loop(),
         kube::ManifestConfig{.directory = config_.static_pod_path,
-                             .node_name = config_.node_name,
+                             .node = manifest_node(),
                              .state_directory = config_.state_dir,
                              .static_pods = true},
         kube::ManifestWriters{.pods = pods_table_.writer(kStaticSource)}, *registry_, std::move(responder));
@@ -276,12 +290,51 @@ class Agent {
     return {};
   }
 
+  routing::Settings routing_settings() const {
+    const config::PathSettings& paths = config_.paths;
+    routing::Settings out{.node = config_.node_name, .node_ips = config_.node_ips};
+    if (paths.tunnel == config::Tunnel::kVxlan) {
+      out.tunnel = {.port = static_cast<std::uint16_t>(paths.vxlan_port), .vni = paths.vxlan_vni};
+    }
+    out.uplinks = paths.uplinks;
+    out.masquerade = paths.masquerade;
+    out.non_masquerade = paths.non_masquerade_cidrs;
+    out.first_port = paths.masquerade_ports.first;
+    out.last_port = paths.masquerade_ports.last;
+    return out;
+  }
+
+  // As large as uplinks and tunnel let pods' packets be, now.
+  Result<std::uint32_t> pod_mtu() const {
+    FL_LET(netlink::Socket kernel, netlink::Socket::open());
+    FL_LET(const routing::Facts facts, routing::read_facts(kernel));
+    return routing::pod_mtu(routing_settings(), facts);
+  }
+
+  Result<> build_routing() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    FL_LET(node_paths_, datapath::BpfNodePaths::load(*pod_programs_, *bpf_root_));
+    routing_ = std::make_unique<routing::Routing>(routing_thread_.loop(),
+                                                  routing::Routing::Deps{.settings = routing_settings(),
+                                                                         .paths = *node_paths_,
+                                                                         .nodes = nodes_table_.reader(),
+                                                                         .inspect = std::move(responder),
+                                                                         .registry = *registry_});
+    components_["routing"] = {"routing.sync", caller};
+    routes_["node."] = {caller};
+    return routing_->start();
+  }
+
   Result<> build_network() {
     auto [caller, responder] = make_request<Inspect, Json>();
+    FL_LET(const std::uint32_t mtu, pod_mtu());
     network_ = std::make_unique<network::Network>(
         network_thread_.loop(), clock_,
         network::Network::Deps{
-            .config = {.pod_cidrs = config_.pod_cidrs, .node_ips = config_.node_ips, .state_dir = config_.state_dir},
+            .config = {.pod_cidrs = config_.pod_cidrs,
+                       .node_ips = config_.node_ips,
+                       .mtu = mtu,
+                       .state_dir = config_.state_dir},
             .programs = *pod_programs_,
             .sockets = *socket_clients_,
             .namespaces = namespaces_table_.writer(kNetwork),
@@ -420,9 +473,9 @@ class Agent {
   Loop main_loop_;
   std::optional<StopSignals> signals_;
   LoopThread edge_{"edge"}, pods_thread_{"pods"}, services_thread_{"services"}, network_thread_{"network"},
-      sockets_thread_{"sockets"}, flows_thread_{"flows"};
-  const std::vector<LoopThread*> threads_{&edge_,           &pods_thread_,    &services_thread_,
-                                          &network_thread_, &sockets_thread_, &flows_thread_};  // in stop order
+      routing_thread_{"routing"}, sockets_thread_{"sockets"}, flows_thread_{"flows"};
+  const std::vector<LoopThread*> threads_{&edge_,           &pods_thread_,    &services_thread_, &network_thread_,
+                                          &routing_thread_, &sockets_thread_, &flows_thread_};  // in stop order
 
   state::Table<model::Service> services_table_{{source()}};
   state::Table<model::EndpointSlice> slices_table_{
@@ -432,6 +485,7 @@ class Agent {
   state::Table<model::ConfigData> config_maps_table_{{source()}};
   state::Table<model::ConfigData> secrets_table_{{source()}};
   state::Table<model::Node> node_table_{{source()}};
+  state::Table<model::Node> nodes_table_{{source()}};
   state::Table<model::LocalPod> local_pods_table_{
       sources({runs_pods() ? std::optional<std::string>(kPods) : std::nullopt})};
   state::Table<model::ServedNetns> namespaces_table_{{kNetwork}};
@@ -444,6 +498,7 @@ class Agent {
   std::unique_ptr<datapath::BpfPodPrograms> pod_programs_;
   std::unique_ptr<datapath::Conntrack> conntrack_;
   std::unique_ptr<datapath::DropEvents> drops_;
+  std::unique_ptr<datapath::BpfNodePaths> node_paths_;
 
   std::map<std::string, observe::Component> components_;
   server::Routes routes_;
@@ -457,6 +512,7 @@ class Agent {
   std::unique_ptr<services::SliceController> slice_controller_;
   std::unique_ptr<services::Services> services_;
   std::unique_ptr<network::Network> network_;
+  std::unique_ptr<routing::Routing> routing_;
   std::unique_ptr<pods::Pods> pods_;
   std::unique_ptr<sockets::SocketEnder> socket_ender_;
   std::unique_ptr<flows::Flows> flows_;

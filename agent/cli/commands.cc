@@ -56,6 +56,11 @@ std::vector<Column> endpoint_columns() {
           {"CONTAINER", [](const Json& row) { return cell_text(at(row, "container")).substr(0, 13); }}};
 }
 
+std::vector<Column> node_columns() {
+  return {field("NAME", "name"), field("ADDRESSES", "addresses"), field("POD-CIDRS", "pod_cidrs"), field("WAY", "way"),
+          field("CONDITION", "condition")};
+}
+
 std::vector<Column> pod_columns() {
   return {field("NAMESPACE", "namespace"), field("NAME", "name"), field("READY", "ready"), field("STATUS", "status"),
           field("RESTARTS", "restarts"),   field("IP", "ips"),    field("UID", "uid")};
@@ -100,6 +105,8 @@ std::vector<Command> make_commands() {
        Takes::kName,
        "Show one attachment, named by NAMESPACE/POD, address, device or container.",
        {}},
+      {"node", "list", "node.list", Takes::kNothing,
+       "List the cluster's nodes, and how their pods are reached from here.", node_columns()},
       {"pod", "list", "pod.list", Takes::kNamespace, "List the pods that this node runs.", pod_columns()},
       {"pod", "get", "pod.get", Takes::kObject, "Show one pod with its containers.", {}},
       {"conntrack", "list", "conntrack.list", Takes::kFilter, "List tracked connections of pods.", connection_columns(),
