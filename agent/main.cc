@@ -197,10 +197,13 @@ class Agent {
                                 .config_maps = config_maps_table_.writer(source()),
                                 .secrets = secrets_table_.writer(source()),
                                 .node = node_table_.writer(source()),
-                                .nodes = nodes_table_.writer(source())},
+                                .nodes = nodes_table_.writer(source()),
+                                .namespaces = cluster_namespaces_table_.writer(source()),
+                                .network_policies = policies_table_.writer(source())},
           *registry_, std::move(responder));
       components_["manifests"] = {"manifests.status", caller};
       routes_["manifests."] = {caller};
+      peer_pods_table_.writer(source()).set_complete();    // manifests know no address of another node's pods
       std::tie(pod_ends_, std::ignore) = make_pod_ends();  // nobody reads what is told of manifests' pods
       return {};
     }
@@ -215,7 +218,10 @@ class Agent {
                                                         .endpoint_slices = slices_table_.writer(source()),
                                                         .pods = pods_table_.writer(source()),
                                                         .node = node_table_.writer(source()),
-                                                        .nodes = nodes_table_.writer(source())},
+                                                        .nodes = nodes_table_.writer(source()),
+                                                        .namespaces = cluster_namespaces_table_.writer(source()),
+                                                        .network_policies = policies_table_.writer(source()),
+                                                        .peer_pods = peer_pods_table_.writer(source())},
                                             .pod_ends = std::move(pod_ends),
                                             .inspect = std::move(responder),
                                             .registry = *registry_});
@@ -489,6 +495,9 @@ class Agent {
   state::Table<model::LocalPod> local_pods_table_{
       sources({runs_pods() ? std::optional<std::string>(kPods) : std::nullopt})};
   state::Table<model::ServedNetns> namespaces_table_{{kNetwork}};
+  state::Table<model::Namespace> cluster_namespaces_table_{{source()}};
+  state::Table<model::NetworkPolicy> policies_table_{{source()}};
+  state::Table<model::PeerPod> peer_pods_table_{{source()}};
 
   std::optional<datapath::BpfRoot> bpf_root_;
   std::unique_ptr<datapath::SockPrograms> sock_programs_;

@@ -3,6 +3,8 @@
 
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
+#include <k8s/namespace.pb.h>
+#include <k8s/networkpolicy.pb.h>
 #include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
@@ -68,6 +70,28 @@ Result<Keyed<model::Node>> decode_node(std::string_view bytes) {
   if (!row) return fail_with(std::move(row).error(), "Node " + node.metadata().name());
   std::string name = row->name;
   return Keyed<model::Node>(std::move(name), std::move(*row));
+}
+
+Result<Keyed<model::Namespace>> decode_namespace(std::string_view bytes) {
+  k8s::Namespace name_space;
+  FL_TRY(parse(name_space, bytes));
+  model::Namespace row = project_namespace(name_space);
+  std::string name = row.name;
+  return Keyed<model::Namespace>(std::move(name), std::move(row));
+}
+
+Result<Keyed<model::PeerPod>> decode_peer_pod(std::string_view bytes) {
+  k8s::Pod pod;
+  FL_TRY(parse(pod, bytes));
+  model::PeerPod row = project_peer_pod(pod);
+  std::string uid = row.id.uid;
+  return Keyed<model::PeerPod>(std::move(uid), std::move(row));
+}
+
+Result<Keyed<model::NetworkPolicy>> decode_network_policy(std::string_view bytes) {
+  k8s::NetworkPolicy policy;
+  FL_TRY(parse(policy, bytes));
+  return keyed(project_network_policy(policy), "NetworkPolicy", policy.metadata());
 }
 
 }  // namespace fairlead::kube

@@ -20,6 +20,9 @@ Result<Keyed<model::EndpointSlice>> decode_endpoint_slice(std::string_view bytes
 Result<Keyed<model::Pod>> decode_pod(std::string_view bytes);  // keyed by uid; source "api"
 Result<Keyed<model::ConfigData>> decode_config_map(std::string_view bytes);
 Result<Keyed<model::ConfigData>> decode_secret(std::string_view bytes);
-Result<Keyed<model::Node>> decode_node(std::string_view bytes);  // keyed by name
+Result<Keyed<model::Node>> decode_node(std::string_view bytes);            // keyed by name
+Result<Keyed<model::Namespace>> decode_namespace(std::string_view bytes);  // keyed by name
+Result<Keyed<model::PeerPod>> decode_peer_pod(std::string_view bytes);     // keyed by uid
+Result<Keyed<model::NetworkPolicy>> decode_network_policy(std::string_view bytes);
 
 }  // namespace fairlead::kube

@@ -14,6 +14,7 @@
 #include "agent/base/balancing.h"
 #include "agent/base/clock.h"
 #include "agent/base/ip.h"
+#include "agent/model/selector.h"
 
 namespace k8s {
 class Pod;
@@ -21,8 +22,6 @@ class PodStatus;
 }  // namespace k8s
 
 namespace fairlead::model {
-
-using Labels = std::map<std::string, std::string>;
 
 // Who an object is. Rows other than pods are keyed by "namespace/name" (`key()`), pods by uid.
 struct ObjectId {
@@ -223,6 +222,79 @@ struct Node {
   std::vector<Cidr> pod_cidrs;         // empty: none is given to it (yet)
   std::vector<IpAddress> addresses{};  // InternalIPs, the primary one first
   auto operator<=>(const Node&) const = default;
+};
+
+// The label that every Namespace has, and its name in it.
+inline constexpr auto kNamespaceNameLabel = "kubernetes.io/metadata.name";
+
+// Key: name.
+struct Namespace {
+  std::string name;
+  Labels labels;
+  auto operator<=>(const Namespace&) const = default;
+};
+
+// A port that a pod's containers name.
+struct NamedPort {
+  std::string name;
+  Protocol protocol = Protocol::kTcp;
+  std::uint16_t port = 0;
+  auto operator<=>(const NamedPort&) const = default;
+};
+
+// Any pod of the cluster, as others meet it. Key: uid.
+struct PeerPod {
+  ObjectId id;
+  Labels labels;
+  std::vector<IpAddress> ips;            // none: not known yet, or given back (Succeeded, Failed)
+  std::vector<NamedPort> named_ports{};  // ascending
+  bool host_network = false;
+  std::string node{};
+  auto operator<=>(const PeerPod&) const = default;
+};
+
+// Ports of a rule. monostate: all of the protocol.
+struct PolicyPort {
+  Protocol protocol = Protocol::kTcp;
+  std::variant<std::monostate, std::uint16_t, std::string> port;
+  std::uint16_t end = 0;  // with a number: the last of a range; 0: only that one
+  auto operator<=>(const PolicyPort&) const = default;
+};
+
+struct IpBlock {
+  Cidr cidr;
+  std::vector<Cidr> except{};  // ascending
+  auto operator<=>(const IpBlock&) const = default;
+};
+
+// Pods by their labels: in the policy's own namespace where `namespaces` is absent, else in all that it selects; or
+// whoever has an address in `block`.
+struct PolicyPeer {
+  std::optional<Selector> namespaces{};
+  Selector pods{};
+  std::optional<IpBlock> block{};
+  auto operator<=>(const PolicyPeer&) const = default;
+};
+
+// Allows these ports with these peers. A list that the API left empty stands for all; one of which we could read
+// nothing stands for none.
+struct PolicyRule {
+  bool any_port = false;
+  std::vector<PolicyPort> ports{};
+  bool any_peer = false;
+  std::vector<PolicyPeer> peers{};
+  auto operator<=>(const PolicyRule&) const = default;
+};
+
+struct NetworkPolicy {
+  ObjectId id;
+  Selector pods;                 // of its namespace: they are isolated in the directions below
+  bool isolates_ingress = true;  // policyTypes
+  bool isolates_egress = false;
+  std::vector<PolicyRule> ingress{};
+  std::vector<PolicyRule> egress{};
+  std::vector<std::string> unread{};  // parts that this release cannot read, so that they allow nothing, and why
+  auto operator<=>(const NetworkPolicy&) const = default;
 };
 
 // Which rules hold for a pod of this node, once they are in the maps. Key: the pod's uid. Written by the policy domain,

@@ -91,6 +91,9 @@ class ApiServer : public testing::Test {
     state::Table<model::Pod> pods{{"api"}};
     state::Table<model::Node> node{{"api"}};
     state::Table<model::Node> nodes{{"api"}};
+    state::Table<model::Namespace> namespaces{{"api"}};
+    state::Table<model::NetworkPolicy> policies{{"api"}};
+    state::Table<model::PeerPod> peers{{"api"}};
     state::Table<model::ConfigData> config_maps{{"api"}};
     state::Table<model::ConfigData> secrets{{"api"}};
     HealthyRuntime runtime;
@@ -116,13 +119,15 @@ class ApiServer : public testing::Test {
       ends.config_maps = config_maps.writer("api");
       ends.secrets = secrets.writer("api");
       source = std::make_unique<kube::ApiSource>(
-          edge.loop(), kube::ApiSource::Deps{.access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
-                                             .node_name = "node-a",
-                                             .writers = {services.writer("api"), slices.writer("api"),
-                                                         pods.writer("api"), node.writer("api"), nodes.writer("api")},
-                                             .pod_ends = std::move(ends),
-                                             .inspect = std::move(responder),
-                                             .registry = registry});
+          edge.loop(),
+          kube::ApiSource::Deps{
+              .access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
+              .node_name = "node-a",
+              .writers = {services.writer("api"), slices.writer("api"), pods.writer("api"), node.writer("api"),
+                          nodes.writer("api"), namespaces.writer("api"), policies.writer("api"), peers.writer("api")},
+              .pod_ends = std::move(ends),
+              .inspect = std::move(responder),
+              .registry = registry});
       reporter = std::make_unique<node::NodeReporter>(
           edge.loop(), clock,
           node::NodeReporter::Deps{
@@ -232,6 +237,46 @@ TEST_F(ApiServer, ServicesAreListedThenWatched) {
   EXPECT_EQ(web->cluster_ips.at(0).str(), kubectl("get service web -o jsonpath='{.spec.clusterIP}'"));
   kubectl("delete service web");
   EXPECT_TRUE(eventually([] { return bed_->services.get("default/web") == nullptr; }));
+}
+
+// What policy is judged by, of the whole cluster, under the rights that deploy/node-role.yaml gives to nodes.
+TEST_F(ApiServer, PoliciesNamespacesAndPeersAreListedThenWatched) {
+  ASSERT_TRUE(eventually(synced));
+  EXPECT_TRUE(eventually([] { return bed_->namespaces.get("default") != nullptr; }));
+  EXPECT_EQ(bed_->namespaces.get("default")->labels.at(model::kNamespaceNameLabel), "default");
+  kubectl("create namespace shop");
+  kubectl("label namespace shop team=x");
+  EXPECT_TRUE(eventually([] {
+    const auto shop = bed_->namespaces.get("shop");
+    return shop != nullptr && shop->labels.contains("team");
+  }));
+
+  apply(
+      "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny}\n"
+      "spec: {podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}\n");
+  ASSERT_TRUE(eventually([] { return bed_->policies.get("default/deny") != nullptr; }));
+  const auto deny = bed_->policies.get("default/deny");
+  EXPECT_TRUE(deny->isolates_ingress && deny->isolates_egress);
+  EXPECT_TRUE(deny->egress.at(0).any_port);
+  kubectl("delete networkpolicy deny");
+  EXPECT_TRUE(eventually([] { return bed_->policies.get("default/deny") == nullptr; }));
+
+  make_pod("near");
+  kubectl(
+      "run far --image=x --labels=app=far --overrides='{\"spec\": {\"nodeName\": \"node-b\", "
+      "\"automountServiceAccountToken\": false}}'");
+  const std::string uid = field("pod far", ".metadata.uid");
+  ASSERT_TRUE(eventually([&] { return bed_->peers.get(uid) != nullptr; }));
+  EXPECT_EQ(bed_->peers.get(uid)->labels, (model::Labels{{"app", "far"}}));
+  EXPECT_EQ(bed_->peers.get(uid)->node, "node-b");
+  EXPECT_TRUE(bed_->peers.get(uid)->ips.empty());
+  kubectl(
+      "patch pod far --subresource=status --type=merge -p '{\"status\": {\"podIP\": \"10.0.9.9\", "
+      "\"podIPs\": [{\"ip\": \"10.0.9.9\"}]}}'");
+  EXPECT_TRUE(eventually([&] { return bed_->peers.get(uid)->ips == std::vector{*IpAddress::parse("10.0.9.9")}; }));
+  kubectl("delete pod far --force --grace-period=0");
+  EXPECT_TRUE(eventually([&] { return bed_->peers.get(uid) == nullptr; }));
+  EXPECT_EQ(bed_->pods.get(uid), nullptr) << "it is not this node's";
 }
 
 TEST_F(ApiServer, APodOfThisNodeArrivesAndItsStatusAndEndAreTold) {
@@ -425,13 +470,17 @@ TEST_F(ApiServer, OneForbiddenKindBlocksNoOther) {
   state::Table<model::Pod> pods{{"api"}};
   state::Table<model::Node> node{{"api"}};
   state::Table<model::Node> nodes{{"api"}};
+  state::Table<model::Namespace> namespaces{{"api"}};
+  state::Table<model::NetworkPolicy> policies{{"api"}};
+  state::Table<model::PeerPod> peers{{"api"}};
   metrics::Registry registry;
   auto [caller, responder] = make_request<Inspect, Json>();
   LoopThread edge("edge");
   kube::ApiSource source(edge.loop(), {.access = kube::read_kubeconfig(bed_->plane.node_kubeconfig("node-b")).value(),
                                        .node_name = "node-b",
                                        .writers = {services.writer("api"), slices.writer("api"), pods.writer("api"),
-                                                   node.writer("api"), nodes.writer("api")},
+                                                   node.writer("api"), nodes.writer("api"), namespaces.writer("api"),
+                                                   policies.writer("api"), peers.writer("api")},
                                        .pod_ends = std::nullopt,
                                        .inspect = std::move(responder),
                                        .registry = registry});
@@ -444,6 +493,10 @@ TEST_F(ApiServer, OneForbiddenKindBlocksNoOther) {
   EXPECT_EQ(status()["missing"], Json::array({"EndpointSlice", "Node"}));  // but not "Node node-b"
   EXPECT_FALSE(slices.missing().empty() || nodes.missing().empty());
   EXPECT_TRUE(node.missing().empty());
+  ASSERT_TRUE(eventually([&] { return status()["failing"].contains("EndpointSlice"); }));
+  const Json forbidden{"EndpointSlice", "Namespace", "NetworkPolicy", "PeerPod"};
+  EXPECT_TRUE(eventually([&] { return status()["missing"] == forbidden; })) << status();
+  EXPECT_FALSE(slices.missing().empty());
   kubectl("apply -f " FAIRLEAD_SOURCE "/deploy/node-role.yaml");
   EXPECT_TRUE(eventually([&] { return slices.missing().empty() && status()["complete"] == true; }));
   EXPECT_NE(nodes.get("node-a"), nullptr);

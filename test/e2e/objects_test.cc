@@ -101,7 +101,9 @@ Ours judge(const Document& document) {
        [&] { return judge<k8s::EndpointSlice>(document.text, default_endpoint_slice, validate_endpoint_slice); }},
       {"ConfigMap", [&] { return judge<k8s::ConfigMap>(document.text, nullptr, validate_config_map); }},
       {"Secret", [&] { return judge<k8s::Secret>(document.text, default_secret, validate_secret); }},
-      {"Namespace", [&] { return judge<k8s::Namespace>(document.text, nullptr, validate_namespace); }}};
+      {"Namespace", [&] { return judge<k8s::Namespace>(document.text, nullptr, validate_namespace); }},
+      {"NetworkPolicy",
+       [&] { return judge<k8s::NetworkPolicy>(document.text, default_network_policy, validate_network_policy); }}};
   return kinds.at(document.kind)();
 }
 

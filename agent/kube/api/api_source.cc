@@ -58,6 +58,12 @@ ApiSource::ApiSource(Loop& loop, Deps deps)
           table_sink(std::move(deps.writers.node), key_by_name, decode_node), deps.registry);
   reflect({.kind = "Node", .path = "/api/v1/nodes"},
           table_sink(std::move(deps.writers.nodes), key_by_name, decode_node), deps.registry);
+  reflect({.kind = "Namespace", .path = "/api/v1/namespaces"},
+          table_sink(std::move(deps.writers.namespaces), key_by_name, decode_namespace), deps.registry);
+  reflect({.kind = "NetworkPolicy", .path = "/apis/networking.k8s.io/v1/networkpolicies"},
+          table_sink(std::move(deps.writers.network_policies), key_by_name, decode_network_policy), deps.registry);
+  reflect({.kind = "PeerPod", .path = "/api/v1/pods", .selector = "fieldSelector=spec.nodeName%21%3D" + deps.node_name},
+          table_sink(std::move(deps.writers.peer_pods), key_by_uid, decode_peer_pod), deps.registry);
   inspect_.attach(loop_, [this](const Inspect& request, Reply<Json> reply) {
     if (request.op == "api.status") return reply(status());
     reply(fail(Code::kNotFound, "no operation \"{}\"", request.op));

@@ -35,6 +35,9 @@ struct ApiWriters {
   TableWriter<model::Pod> pods;   // those bound to `node_name`
   TableWriter<model::Node> node;  // the one called `node_name`
   TableWriter<model::Node> nodes;
+  TableWriter<model::Namespace> namespaces;
+  TableWriter<model::NetworkPolicy> network_policies;
+  TableWriter<model::PeerPod> peer_pods;  // those on other nodes
 };
 
 // What an agent that runs pods asks of the API server and tells it.

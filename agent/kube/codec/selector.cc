@@ -3,20 +3,18 @@
 
 #include <k8s/meta.pb.h>
 
-#include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace fairlead::kube {
 
-Selector Selector::from_labels(const Labels& labels) {
-  Selector selector;
-  for (const auto& [key, value] : labels) selector.requirements_.push_back({key, Operator::kIn, {value}});
-  return selector;
-}
-
-Result<Selector> Selector::compile(const k8s::LabelSelector& message) {
-  Selector selector = from_labels({message.matchlabels().begin(), message.matchlabels().end()});
+Result<model::Selector> compile_selector(const k8s::LabelSelector& message) {
+  using Operator = model::Selector::Operator;
+  std::vector<model::Selector::Requirement> requirements;
+  for (const auto& [key, value] : message.matchlabels()) requirements.push_back({key, Operator::kIn, {value}});
   for (const k8s::LabelSelectorRequirement& expression : message.matchexpressions()) {
-    Requirement requirement{expression.key(), Operator::kIn, {expression.values().begin(), expression.values().end()}};
+    model::Selector::Requirement requirement{
+        expression.key(), Operator::kIn, {expression.values().begin(), expression.values().end()}};
     const std::string& op = expression.operator_();
     if (op == "In" || op == "NotIn") {
       requirement.op = op == "In" ? Operator::kIn : Operator::kNotIn;
@@ -32,28 +30,9 @@ Result<Selector> Selector::compile(const k8s::LabelSelector& message) {
       return fail(Code::kInvalid, "selector key \"{}\": operator \"{}\" is not In, NotIn, Exists or DoesNotExist",
                   requirement.key, op);
     }
-    selector.requirements_.push_back(std::move(requirement));
+    requirements.push_back(std::move(requirement));
   }
-  std::ranges::sort(selector.requirements_);
-  return selector;
-}
-
-bool Selector::matches(const Labels& labels) const {
-  return std::ranges::all_of(requirements_, [&](const Requirement& requirement) {
-    const auto at = labels.find(requirement.key);
-    const bool there = at != labels.end();
-    switch (requirement.op) {
-      case Operator::kIn:
-        return there && requirement.values.contains(at->second);
-      case Operator::kNotIn:
-        return !there || !requirement.values.contains(at->second);
-      case Operator::kExists:
-        return there;
-      case Operator::kDoesNotExist:
-        return !there;
-    }
-    return false;
-  });
+  return model::Selector(std::move(requirements));
 }
 
 }  // namespace fairlead::kube

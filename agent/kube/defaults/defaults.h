@@ -8,6 +8,7 @@
 namespace k8s {
 class EndpointSlice;
 class Node;
+class NetworkPolicy;
 class ObjectMeta;
 class Pod;
 class Secret;
@@ -21,6 +22,8 @@ void default_service(k8s::Service& service);
 void default_endpoint_slice(k8s::EndpointSlice& slice);
 // podCIDR is the first of podCIDRs: either names the other.
 void default_node(k8s::Node& node);
+// policyTypes: Ingress, and Egress where there are rules for it.
+void default_network_policy(k8s::NetworkPolicy& policy);
 // Also moves stringData into data, as the API does on write.
 void default_secret(k8s::Secret& secret);
 

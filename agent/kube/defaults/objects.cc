@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
+#include <k8s/networkpolicy.pb.h>
 #include <k8s/node.pb.h>
 #include <k8s/service.pb.h>
 
@@ -53,6 +54,22 @@ void default_node(k8s::Node& node) {
   k8s::NodeSpec& spec = *node.mutable_spec();
   if (spec.podcidrs().empty() && !spec.podcidr().empty()) spec.add_podcidrs(spec.podcidr());
   if (spec.podcidr().empty() && !spec.podcidrs().empty()) spec.set_podcidr(spec.podcidrs(0));
+}
+
+void default_network_policy(k8s::NetworkPolicy& policy) {
+  k8s::NetworkPolicySpec& spec = *policy.mutable_spec();
+  const auto fill = [](auto& rules) {
+    for (auto& rule : rules) {
+      for (k8s::NetworkPolicyPort& port : *rule.mutable_ports()) {
+        if (port.protocol().empty()) port.set_protocol("TCP");
+      }
+    }
+  };
+  fill(*spec.mutable_ingress());
+  fill(*spec.mutable_egress());
+  if (!spec.policytypes().empty()) return;
+  spec.add_policytypes("Ingress");
+  if (!spec.egress().empty()) spec.add_policytypes("Egress");
 }
 
 void default_secret(k8s::Secret& secret) {

@@ -104,6 +104,8 @@ void ManifestSource::scan() {
       if (!written_.contains("Node//" + config_.node.name)) write_node(unsaid_node());
       writers_.node.set_complete();
       writers_.nodes.set_complete();
+      writers_.namespaces.set_complete();
+      writers_.network_policies.set_complete();
     }
     writers_.pods.set_complete();
     log::info(kModule, "manifests are read", {{"directory", config_.directory}, {"objects", written_.size()}});
@@ -214,7 +216,7 @@ void ManifestSource::publish() {
     const auto at = next.find(key);
     if (old.has_row && (at == next.end() || at->second.row_key != old.row_key || !at->second.has_row)) erase(old);
   }
-  // Pods come last in the order of writing, so that what they mount is there before them.
+  // Pods come last in the order of writing, so that what they mount and who isolates them is there before them.
   for (const bool pods : {false, true}) {
     for (const auto& [key, entry] : ledger_.in_force()) {
       if ((entry.object->kind == ManifestKind::kPod) != pods) continue;
@@ -246,6 +248,12 @@ void ManifestSource::write(const ManifestObject& object) const {
     (object.kind == ManifestKind::kSecret ? writers_.secrets : writers_.config_maps).upsert(object.row_key, *data);
   }
   if (const auto* node = std::get_if<model::Node>(&object.row)) write_node(*node);
+  if (const auto* name_space = std::get_if<model::Namespace>(&object.row)) {
+    writers_.namespaces.upsert(object.row_key, *name_space);
+  }
+  if (const auto* policy = std::get_if<model::NetworkPolicy>(&object.row)) {
+    writers_.network_policies.upsert(object.row_key, *policy);
+  }
 }
 
 // This node, of which no manifest says anything.
@@ -293,6 +301,10 @@ void ManifestSource::erase(const Written& written) const {
       }
       break;
     case ManifestKind::kNamespace:
+      writers_.namespaces.erase(written.row_key);
+      break;
+    case ManifestKind::kNetworkPolicy:
+      writers_.network_policies.erase(written.row_key);
       break;
   }
 }

@@ -40,6 +40,8 @@ struct ManifestWriters {
   TableWriter<model::ConfigData> secrets;
   TableWriter<model::Node> node;   // this one alone
   TableWriter<model::Node> nodes;  // all, this one among them
+  TableWriter<model::Namespace> namespaces;
+  TableWriter<model::NetworkPolicy> network_policies;
 };
 
 // Owner: main.cc; thread: `loop`, which is an edge's own: files are read on it. Cost: a scan stats every file, and

@@ -4,6 +4,7 @@
 #include <k8s/config.pb.h>
 #include <k8s/endpointslice.pb.h>
 #include <k8s/namespace.pb.h>
+#include <k8s/networkpolicy.pb.h>
 #include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
@@ -29,13 +30,14 @@ struct KindName {
   std::string_view name;
   std::string_view api_version;
 };
-constexpr std::array<KindName, 7> kKinds{{{ManifestKind::kPod, "Pod", "v1"},
+constexpr std::array<KindName, 8> kKinds{{{ManifestKind::kPod, "Pod", "v1"},
                                           {ManifestKind::kService, "Service", "v1"},
                                           {ManifestKind::kEndpointSlice, "EndpointSlice", "discovery.k8s.io/v1"},
                                           {ManifestKind::kConfigMap, "ConfigMap", "v1"},
                                           {ManifestKind::kSecret, "Secret", "v1"},
                                           {ManifestKind::kNamespace, "Namespace", "v1"},
-                                          {ManifestKind::kNode, "Node", "v1"}}};
+                                          {ManifestKind::kNode, "Node", "v1"},
+                                          {ManifestKind::kNetworkPolicy, "NetworkPolicy", "networking.k8s.io/v1"}}};
 
 // Kinds that only a control plane turns into pods.
 constexpr std::array<std::string_view, 7> kControllers{"Deployment", "ReplicaSet", "StatefulSet",          "DaemonSet",
@@ -52,7 +54,7 @@ FieldError wrong_kind(std::string_view kind, std::string_view api_version, bool 
   const auto* at = std::ranges::find(kKinds, kind, &KindName::name);
   if (at == kKinds.end()) {
     return {"kind", fmt::format("{} is not supported in manifests: write Pod, Service, EndpointSlice, ConfigMap, "
-                                "Secret, Namespace, Node or a List of them",
+                                "Secret, Namespace, Node, NetworkPolicy or a List of them",
                                 kind)};
   }
   if (at->api_version != api_version) {
@@ -138,7 +140,18 @@ struct Draft {
 
   void name_space(const yaml::Node& node) {
     k8s::Namespace name_space;
-    prepare<k8s::Namespace>(node, name_space, nullptr, validate_namespace);
+    if (!prepare<k8s::Namespace>(node, name_space, nullptr, validate_namespace)) return;
+    model::Namespace row = project_namespace(name_space);
+    row.labels[std::string(model::kNamespaceNameLabel)] = row.name;  // as an API server does on write
+    object.row_key = row.name;
+    object.row = std::move(row);
+  }
+
+  void network_policy(const yaml::Node& node) {
+    k8s::NetworkPolicy policy;
+    if (prepare(node, policy, default_network_policy, validate_network_policy)) {
+      project(project_network_policy(policy));
+    }
   }
 
   void node_object(const yaml::Node& node) {
@@ -206,6 +219,9 @@ void ManifestReader::read_object(const yaml::Node& node, ManifestPlace place, co
       break;
     case ManifestKind::kNode:
       draft.node_object(node);
+      break;
+    case ManifestKind::kNetworkPolicy:
+      draft.network_policy(node);
       break;
   }
   if (!draft.errors.empty()) return refuse(std::move(draft.errors));

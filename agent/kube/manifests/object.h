@@ -15,7 +15,7 @@
 
 namespace fairlead::kube {
 
-enum class ManifestKind { kPod, kService, kEndpointSlice, kConfigMap, kSecret, kNamespace, kNode };
+enum class ManifestKind { kPod, kService, kEndpointSlice, kConfigMap, kSecret, kNamespace, kNode, kNetworkPolicy };
 std::string_view to_string(ManifestKind kind);
 
 // Where an object stands in its file, and who it says it is; empty where it does not say.
@@ -35,8 +35,10 @@ struct ManifestObject {
   ManifestPlace place;
   ManifestKind kind = ManifestKind::kPod;
   std::string row_key;  // of its table
-  // What its table gets; nothing for a Namespace and for a Pod that names another node.
-  std::variant<std::monostate, model::Pod, model::Service, model::EndpointSlice, model::ConfigData, model::Node> row;
+  // What its table gets; nothing for a Pod that names another node.
+  std::variant<std::monostate, model::Pod, model::Service, model::EndpointSlice, model::ConfigData, model::Node,
+               model::Namespace, model::NetworkPolicy>
+      row;
   std::string source;                 // the object as JSON, before defaults: what the kept copy holds
   std::vector<std::string> reported;  // fields that are set and have no effect
   bool kept = false;                  // its file has no good version of it now; this is the last one

@@ -10,6 +10,7 @@ class ConfigMap;
 class EndpointSlice;
 class Namespace;
 class Node;
+class NetworkPolicy;
 class Pod;
 class Secret;
 class Service;
@@ -25,5 +26,6 @@ FieldErrors validate_secret(const k8s::Secret& secret);
 FieldErrors validate_namespace(const k8s::Namespace& name_space);
 // Of the status only the addresses, which say where the node is.
 FieldErrors validate_node(const k8s::Node& node);
+FieldErrors validate_network_policy(const k8s::NetworkPolicy& policy);
 
 }  // namespace fairlead::kube

@@ -64,7 +64,7 @@ TEST(ManifestReader, KindsThatAreNoneSayWhy) {
        "1:1 EndpointSlice/b/a apiVersion: Invalid value: \"v1\": EndpointSlice is of discovery.k8s.io/v1"},
       {"apiVersion: v1\nkind: Endpoints\nmetadata: {name: a}\n",
        "1:2 Endpoints/default/a kind: Endpoints is not supported in manifests: write Pod, Service, EndpointSlice, "
-       "ConfigMap, Secret, Namespace, Node or a List of them"},
+       "ConfigMap, Secret, Namespace, Node, NetworkPolicy or a List of them"},
       {"apiVersion: v1\nkind: Pod\n", "1:1  metadata.name: Required value"},
   };
   for (const auto& [text, error] : kCases) EXPECT_THAT(refusals(read(text)), testing::Contains(error)) << text;
@@ -101,6 +101,31 @@ metadata: {name: s, namespace: shop}
   EXPECT_EQ(content.refusals[0].place.item, 1);
   EXPECT_EQ(content.refusals[1].place.document, 3U);
   EXPECT_EQ(content.refusals[1].place.key(), "");
+}
+
+TEST(ManifestReader, NamespacesAndPoliciesBecomeRows) {
+  const auto content = read(R"(apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {team: x}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: shop}
+spec: {podSelector: {}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: bad, namespace: shop}
+spec: {podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [192.0.2.0/24]}}]}]}
+)");
+  ASSERT_THAT(keys(content), ElementsAre("Namespace//shop", "NetworkPolicy/shop/deny"));
+  EXPECT_EQ(std::get<model::Namespace>(content.objects[0].row),
+            (model::Namespace{"shop", {{"kubernetes.io/metadata.name", "shop"}, {"team", "x"}}}));
+  EXPECT_EQ(content.objects[1].row_key, "shop/deny");
+  EXPECT_TRUE(std::get<model::NetworkPolicy>(content.objects[1].row).isolates_ingress);
+  EXPECT_THAT(refusals(content),
+              ElementsAre("3:13 NetworkPolicy/shop/bad spec.egress[0].to[0].ipBlock.except[0]: Invalid value: "
+                          "\"192.0.2.0/24\": must be a strict subset of `cidr`"));
 }
 
 TEST(ManifestReader, APodOfAnotherNodeIsGoodButNotOurs) {

@@ -62,6 +62,8 @@ class ManifestSourceTest : public testing::Test {
     secrets_.emplace(std::vector<std::string>{"manifests"});
     node_.emplace(std::vector<std::string>{"manifests"});
     nodes_.emplace(std::vector<std::string>{"manifests"});
+    namespaces_.emplace(std::vector<std::string>{"manifests"});
+    policies_.emplace(std::vector<std::string>{"manifests"});
     auto [caller, responder] = make_request<Inspect, Json>();
     ask_ = caller;
     pod_reader_.emplace(pods_->reader());
@@ -80,7 +82,7 @@ class ManifestSourceTest : public testing::Test {
         loop_, config,
         ManifestWriters{services_->writer("manifests"), slices_->writer("manifests"), pods_->writer("manifests"),
                         config_maps_->writer("manifests"), secrets_->writer("manifests"), node_->writer("manifests"),
-                        nodes_->writer("manifests")},
+                        nodes_->writer("manifests"), namespaces_->writer("manifests"), policies_->writer("manifests")},
         *registry_, std::move(responder));
     source_->start();
   }
@@ -142,6 +144,8 @@ class ManifestSourceTest : public testing::Test {
   std::optional<state::Table<model::ConfigData>> secrets_;
   std::optional<state::Table<model::Node>> node_;
   std::optional<state::Table<model::Node>> nodes_;
+  std::optional<state::Table<model::Namespace>> namespaces_;
+  std::optional<state::Table<model::NetworkPolicy>> policies_;
   std::optional<state::TableReader<model::Pod>> pod_reader_;
   std::map<std::string, std::shared_ptr<const model::Pod>> seen_;
   Caller<Inspect, Json> ask_;

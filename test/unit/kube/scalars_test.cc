@@ -143,7 +143,8 @@ TEST(Base64, RoundTripsAndRefuses) {
 }
 
 TEST(Selector, MatchesByLabelsAndExpressions) {
-  const Selector::Labels web{{"app", "web"}, {"tier", "front"}};
+  const model::Labels web{{"app", "web"}, {"tier", "front"}};
+  using model::Selector;
   EXPECT_TRUE(Selector().matches(web));
   EXPECT_TRUE(Selector::from_labels({{"app", "web"}}).matches(web));
   EXPECT_FALSE(Selector::from_labels({{"app", "web"}, {"zone", "a"}}).matches(web));
@@ -171,11 +172,11 @@ TEST(Selector, MatchesByLabelsAndExpressions) {
     expression.set_key(each.key);
     expression.set_operator_(each.op);
     for (const std::string& value : each.values) expression.add_values(value);
-    const auto selector = Selector::compile(message);
+    const auto selector = compile_selector(message);
     ASSERT_TRUE(selector) << selector.error().what;
     EXPECT_EQ(selector->matches(web), each.matches) << each.key << " " << each.op;
     (*message.mutable_matchlabels())["tier"] = "back";
-    EXPECT_FALSE(Selector::compile(message)->matches(web)) << "both parts must hold";
+    EXPECT_FALSE(compile_selector(message)->matches(web)) << "both parts must hold";
   }
 }
 
@@ -188,7 +189,7 @@ TEST(Selector, RefusesWrongExpressions) {
     expression.set_key("app");
     expression.set_operator_(op);
     for (const std::string& value : values) expression.add_values(value);
-    const auto selector = Selector::compile(message);
+    const auto selector = compile_selector(message);
     ASSERT_FALSE(selector) << op;
     EXPECT_NE(selector.error().what.find("\"app\""), std::string::npos);
   }
