@@ -16,6 +16,7 @@
 //   node ──▶ network (pod ranges)      pods ──▶ network (dataplane mode: an ADD waits for its Pod object)
 //   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
 //   services ──▶ Applied ──▶ pods      pods ──▶ statuses, events, wants of config, static pods, tokens asked ──▶ edge
+//   network ──▶ host ports (table) ──▶ services
 //   network ──▶ namespaces (table) ──▶ sockets ◀── BackendsGone ◀── load balancer (services)
 //
 // Stop: intake first (servers), then the edge, then pods, services, network, routing, sockets, flows; threads are
@@ -283,11 +284,13 @@ class Agent {
                                                                               .slices = slices_table_.reader(),
                                                                               .pods = local_pods_table_.reader(),
                                                                               .nodes = node_table_.reader(),
+                                                                              .host_ports = host_ports_table_.reader(),
                                                                               .balancer = *balancer_,
                                                                               .applied = applied,
                                                                               .registry = *registry_,
                                                                               .inspect = std::move(responder),
                                                                               .node = config_.node_name,
+                                                                              .node_ips = config_.node_ips,
                                                                               .balancing = config_.load_balancing,
                                                                               .addresses = std::move(addresses)});
     components_["services"] = {"services.sync", caller};
@@ -340,14 +343,17 @@ class Agent {
             .config = {.pod_cidrs = config_.pod_cidrs,
                        .node_ips = config_.node_ips,
                        .mtu = mtu,
-                       .state_dir = config_.state_dir},
+                       .state_dir = config_.state_dir,
+                       .run_dir = config_.run_dir},
             .programs = *pod_programs_,
             .sockets = *socket_clients_,
             .namespaces = namespaces_table_.writer(kNetwork),
+            .host_ports = host_ports_table_.writer(kNetwork),
             .requests = std::move(responder),
             .registry = *registry_,
             .node = node_table_.reader(),
-            .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(pods_table_.reader())});
+            .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(pods_table_.reader()),
+            .services = services_table_.reader()});
     routes_["cni."] = {caller};
     routes_["endpoint."] = {caller};
     return network_->start();
@@ -498,6 +504,7 @@ class Agent {
   state::Table<model::Namespace> cluster_namespaces_table_{{source()}};
   state::Table<model::NetworkPolicy> policies_table_{{source()}};
   state::Table<model::PeerPod> peer_pods_table_{{source()}};
+  state::Table<model::HostPort> host_ports_table_{{kNetwork}};
 
   std::optional<datapath::BpfRoot> bpf_root_;
   std::unique_ptr<datapath::SockPrograms> sock_programs_;

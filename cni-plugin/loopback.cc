@@ -38,7 +38,7 @@ Json loopback_result(const CniRequest& request) {
 }  // namespace
 
 std::expected<Json, CniError> run_loopback(const CniRequest& request) {
-  if (request.command == "DEL") return Json::object();
+  if (request.command != "ADD" && request.command != "CHECK") return Json::object();  // nothing is kept
   const UniqueFd netns(open(request.netns.c_str(), O_RDONLY | O_CLOEXEC));
   if (!netns) return failed(CniCode::kInvalidEnvironment, request, "open");
   if (setns(netns.get(), CLONE_NEWNET) != 0) return failed(CniCode::kInvalidEnvironment, request, "enter");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fairlead-cni: the CNI plugin. It understands the runtime, makes one call to the agent and prints the answer; all that
 // is decided is decided there. Installed as `loopback` it is that plugin, too.
+#include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,8 +10,10 @@
 #include <expected>
 #include <string>
 
+#include "agent/base/cni_spool.h"
 #include "agent/base/local_protocol.h"
 #include "cni-plugin/cni_request.h"
+#include "cni-plugin/cni_result.h"
 #include "cni-plugin/loopback.h"
 
 namespace fairlead::cni {
@@ -25,11 +28,11 @@ std::expected<std::string, CniError> read_stdin() {
   while (true) {
     const ssize_t size = read(STDIN_FILENO, buffer, sizeof(buffer));
     if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return std::unexpected(CniError{CniCode::kIo, "the network configuration cannot be read", {}});
+    if (size < 0) return std::unexpected(CniError{CniCode::kIo, "the network configuration cannot be read"});
     if (size == 0) return text;
     text.append(buffer, static_cast<std::size_t>(size));
     if (text.size() > kConfigurationLimit) {
-      return std::unexpected(CniError{CniCode::kDecode, "the network configuration is longer than 1 MiB", {}});
+      return std::unexpected(CniError{CniCode::kDecode, "the network configuration is longer than 1 MiB"});
     }
   }
 }
@@ -40,7 +43,30 @@ int print(const Json& json, int exit_code) {
   return written ? exit_code : 1;
 }
 
+int fail(const CniRequest& request, const CniError& error) {
+  return print(error_result(request.cni_version, error), 1);
+}
+
+// Whether no agent has heard, or will say what became of it.
+bool is_away(const Error& error) {
+  return error.code == Code::kUnavailable || error.code == Code::kTimeout || error.code == Code::kCancelled;
+}
+
+// A DEL succeeds without an agent: it is written down for the next one. One that starts reads that after it listens, so
+// either it finds the record or the second call finds the agent.
+int run_del(const CniRequest& request, std::int64_t asked_ns) {
+  auto answer = local_call(request.socket(), request.op, request.args, kDeadline);
+  if (answer) return 0;
+  if (!is_away(answer.error())) return fail(request, from_agent(request.command, answer.error()));
+  const auto spooled = spool_del(request.run_dir, request.container, request.ifname, asked_ns);
+  if (answer.error().code == Code::kUnavailable) answer = local_call(request.socket(), request.op, request.args, kDeadline);
+  if (spooled || answer) return 0;
+  return fail(request, {CniCode::kIo, fmt::format("no agent took the DEL and it cannot be recorded for later: {}",
+                                                  spooled.error().message())});
+}
+
 int run() {
+  const std::int64_t asked_ns = boot_time_ns();
   const auto configuration = read_stdin();
   if (!configuration) return print(error_result({}, configuration.error()), 1);
   const auto environment = [](const char* name) {
@@ -52,12 +78,20 @@ int run() {
   if (request->command == "VERSION") return print(version_result(request->cni_version), 0);
   if (request->loopback) {
     const auto result = run_loopback(*request);
-    if (!result) return print(error_result(request->cni_version, result.error()), 1);
+    if (!result) return fail(*request, result.error());
     return request->command == "ADD" ? print(*result, 0) : 0;
   }
-  const auto answer = local_call(request->socket, request->op, request->args, kDeadline);
-  if (!answer) return print(error_result(request->cni_version, from_agent(request->command, answer.error())), 1);
-  return request->command == "ADD" ? print(*answer, 0) : 0;
+  if (request->command == "DEL") return run_del(*request, asked_ns);
+  if (const auto readable = add_result(*request, Json::object()); !readable) return fail(*request, readable.error());
+  const auto answer = local_call(request->socket(), request->op, request->args, kDeadline);
+  if (!answer) return fail(*request, from_agent(request->command, answer.error()));
+  if (request->command == "STATUS") {
+    const auto status = status_result(*answer);
+    return status ? 0 : fail(*request, status.error());
+  }
+  if (request->command != "ADD") return 0;
+  const auto result = add_result(*request, *answer);
+  return result ? print(*result, 0) : fail(*request, result.error());
 }
 
 }  // namespace

@@ -52,6 +52,8 @@ std::vector<Column> endpoint_columns() {
   return {field("NAMESPACE", "podNamespace"),
           field("POD", "podName"),
           field("ADDRESSES", "addresses"),
+          field("STATE", "state"),
+          field("HOST-PORTS", "hostPorts"),
           field("DEVICE", "device"),
           {"CONTAINER", [](const Json& row) { return cell_text(at(row, "container")).substr(0, 13); }}};
 }

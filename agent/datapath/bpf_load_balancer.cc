@@ -103,6 +103,7 @@ std::uint32_t BpfLoadBalancer::find_or_claim(const std::string& name, const Serv
 
 Result<> BpfLoadBalancer::apply(const std::string& name, const ServiceEntry& wanted) {
   FL_LET(ServiceEntry entry, normalized(name, wanted));
+  if (auto settled = settle_sharing(entry); !settled) return fail_with(settled.error(), fmt::format("service {}", name));
   const std::uint32_t index = find_or_claim(name, entry);
   if (index == 0) {
     entry.draining.clear();
@@ -112,6 +113,18 @@ Result<> BpfLoadBalancer::apply(const std::string& name, const ServiceEntry& wan
   keep_known_draining(entry, live.entry);
   if (live.entry == entry && !live.suspect) return {};
   if (auto changed = change(live, entry); !changed) return fail_with(changed.error(), fmt::format("service {}", name));
+  return {};
+}
+
+Result<> BpfLoadBalancer::settle_sharing(const ServiceEntry& entry) {
+  for (const Frontend& frontend : entry.frontends) {
+    const IpAddress& address = frontend.address;
+    if (entry.shares_addresses) {
+      if (shared_.insert(address).second && owns_address(address)) FL_TRY(maps_.erase_address(address));
+    } else if (shared_.erase(address) != 0 && owns_address(address)) {
+      FL_TRY(maps_.put_address(address));
+    }
+  }
   return {};
 }
 
@@ -226,7 +239,8 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
 Result<> BpfLoadBalancer::add_frontends(const std::vector<Frontend>& frontends, std::uint32_t index) {
   std::vector<std::pair<Frontend, std::uint32_t>> before;  // what was there, 0: nothing
   for (const Frontend& frontend : frontends) {
-    auto put = owns_address(frontend.address) ? Result<>() : maps_.put_address(frontend.address);
+    const bool said = owns_address(frontend.address) || shared_.contains(frontend.address);
+    auto put = said ? Result<>() : maps_.put_address(frontend.address);
     if (put) put = maps_.put_frontend(frontend, index);
     if (!put) {
       if (!owns_address(frontend.address)) (void)maps_.erase_address(frontend.address);
@@ -272,10 +286,12 @@ bool BpfLoadBalancer::owns_address(const IpAddress& address) const {
 
 Result<> BpfLoadBalancer::settle_addresses(const std::set<IpAddress>& there) {
   for (const IpAddress& address : there) {
-    if (!owns_address(address)) FL_TRY(maps_.erase_address(address));
+    if (!owns_address(address) || shared_.contains(address)) FL_TRY(maps_.erase_address(address));
   }
   for (const auto& [frontend, index] : owners_) {
-    if (!there.contains(frontend.address)) FL_TRY(maps_.put_address(frontend.address));
+    if (!there.contains(frontend.address) && !shared_.contains(frontend.address)) {
+      FL_TRY(maps_.put_address(frontend.address));
+    }
   }
   return {};
 }
@@ -321,7 +337,7 @@ std::vector<MapUsage> BpfLoadBalancer::usage() const {
   for (const auto& [frontend, index] : owners_) {
     // Each address has an element of its own.
     frontends[ServiceIds::family_slot(frontend.address.family())] +=
-        last == nullptr || *last != frontend.address ? 2 : 1;
+        (last == nullptr || *last != frontend.address) && !shared_.contains(frontend.address) ? 2 : 1;
     last = &frontend.address;
   }
   for (const auto& [index, live] : services_) {

@@ -50,6 +50,8 @@ class BpfLoadBalancer final : public LoadBalancer {
   Result<> add_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
   Result<> erase_frontends(const std::vector<Frontend>& frontends, std::uint32_t index);
   bool owns_address(const IpAddress& address) const;
+  // Notes whose addresses the entry's are, and says so in the maps.
+  Result<> settle_sharing(const ServiceEntry& entry);
   // Takes the service out of the maps.
   Result<> drop(std::uint32_t index);
   // Says of backend elements that nobody can choose any more what they are from now on, and tells that there are such.
@@ -60,6 +62,9 @@ class BpfLoadBalancer final : public LoadBalancer {
   std::map<std::string, std::uint32_t> names_;
   std::set<std::uint32_t> unclaimed_;
   std::map<Frontend, std::uint32_t> owners_;  // every frontend in the maps, and where it leads; by address first
+  // Addresses of frontends that are not Services' as a whole. Those that an earlier agent shared are told by having
+  // frontends and no element of their own.
+  std::set<IpAddress> shared_;
   std::uint32_t next_tag_;
   ServiceIds ids_;
   Sender<BackendsGone> gone_;

@@ -38,6 +38,8 @@ struct ServiceEntry {
   std::vector<std::uint32_t> weights = {};  // one a backend, 1 … kMaxWeight; empty: all alike
   // Get no new connections, but keep those of TCP and SCTP that they have. Same family; none of `backends`.
   std::vector<Backend> draining = {};
+  // Its addresses are the node's: what goes to other ports there is none of ours. Else all of an address is Services'.
+  bool shares_addresses = false;
   bool operator==(const ServiceEntry&) const = default;
 };
 

@@ -115,6 +115,8 @@ class Socket {
   Result<> erase_neighbour(std::uint32_t ifindex, const IpAddress& address);
 
   int fd() const { return kernel_.fd(); }
+  // For what else rtnetlink knows (token_bucket.h).
+  Conversation& conversation() { return kernel_; }
 
  private:
   explicit Socket(Conversation kernel) : kernel_(std::move(kernel)) {}

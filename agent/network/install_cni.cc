@@ -13,7 +13,8 @@
 namespace fairlead::network {
 namespace {
 
-// Debian 12's containerd knows CNI 1.0 at most.
+// Debian 12's containerd knows CNI 1.0 at most and reads `cniVersion` alone; newer runtimes take the highest that they
+// know of all.
 constexpr const char* kConfVersion = "1.0.0";
 constexpr const char* kProgram = "fairlead-cni";
 
@@ -38,9 +39,13 @@ Result<> install_cni(const std::string& bin_dir, const std::string& conf_dir, co
   if (const std::string loopback = bin_dir + "/loopback"; access(loopback.c_str(), F_OK) != 0) {
     FL_TRY(write_atomically(loopback, program, options));
   }
+  const Json plugin{{"type", kProgram},
+                    {"runDir", run_dir},
+                    {"capabilities", {{"portMappings", true}, {"bandwidth", true}, {"ips", true}, {"mac", true}}}};
   const Json conf{{"cniVersion", kConfVersion},
+                  {"cniVersions", {"0.3.1", "0.4.0", "1.0.0", "1.1.0"}},
                   {"name", "fairlead"},
-                  {"plugins", Json::array({{{"type", kProgram}, {"runDir", run_dir}}})}};
+                  {"plugins", Json::array({plugin})}};
   return write_atomically(conf_dir + "/05-fairlead.conflist", conf.dump(2) + "\n", {.mode = 0644});
 }
 

@@ -9,7 +9,8 @@
 namespace fairlead::network {
 
 // Copies the program `source` to `bin_dir`/fairlead-cni and then writes `conf_dir`/05-fairlead.conflist, which names
-// `run_dir` (where the agent's socket is). Both are replaced whole, so a runtime may read them at any time; missing
+// `run_dir` (where the agent's socket is). It declares what a runtime may ask for a
+// pod: portMappings, bandwidth, ips and mac. Both are replaced whole, so a runtime may read them at any time; missing
 // folders are made. Runtimes also run a plugin `loopback` from `bin_dir`: where there is none, the program, which
 // serves as that too, is installed under this name. The order matters: a runtime that finds the configuration finds the
 // program.

@@ -22,12 +22,23 @@ void Pool::forget_rested(WallTime now) {
   std::erase_if(resting_, [&](const auto& entry) { return now - entry.second >= rest_; });
 }
 
-Result<IpAddress> Pool::allocate(WallTime now) {
+Result<> Pool::has_room(WallTime now) {
   forget_rested(now);
-  if (taken_.size() + resting_.size() >= capacity()) {
-    return fail(Code::kExhausted, "no free pod address in {}: {} of {} in use, {} resting after release", range_,
-                taken_.size(), capacity(), resting_.size());
-  }
+  if (taken_.size() + resting_.size() < capacity()) return {};
+  return fail(Code::kExhausted, "no free pod address in {}: {} of {} in use, {} resting after release", range_,
+              taken_.size(), capacity(), resting_.size());
+}
+
+Result<> Pool::allocate(const IpAddress& address, WallTime now) {
+  forget_rested(now);
+  const std::uint64_t offset = range_.offset_of(address);
+  if (offset < kFirst || offset >= end()) return fail(Code::kInvalid, "{} is not handed out", address);
+  if (resting_.contains(address)) return fail(Code::kExhausted, "{} rests after its release", address);
+  return claim(address);
+}
+
+Result<IpAddress> Pool::allocate(WallTime now) {
+  FL_TRY(has_room(now));
   std::uint64_t offset = range_.contains(cursor_) ? range_.offset_of(cursor_) : 0;
   while (true) {  // ends: fewer are taken than there are
     ++offset;
@@ -61,11 +72,28 @@ Ipam::Ipam(const std::vector<Cidr>& ranges, Duration rest) {
   for (const Cidr& range : ranges) pools_.emplace_back(range, rest);
 }
 
-Result<std::vector<IpAddress>> Ipam::allocate(WallTime now) {
+Result<> Ipam::has_room(WallTime now) {
   if (pools_.empty()) return fail(Code::kUnavailable, "the Node object names no pod ranges (spec.podCIDRs) yet");
+  for (Pool& pool : pools_) FL_TRY(pool.has_room(now));
+  return {};
+}
+
+Result<std::vector<IpAddress>> Ipam::allocate(WallTime now, const std::vector<IpAddress>& wanted) {
+  FL_TRY(has_room(now));
+  for (const IpAddress& address : wanted) {
+    if (pool_of(address) == nullptr) return fail(Code::kInvalid, "{} is of no pod range of this node", address);
+  }
   std::vector<IpAddress> addresses;
   for (Pool& pool : pools_) {
-    auto address = pool.allocate(now);
+    const auto certain = std::ranges::find(wanted, pool.range().family(), &IpAddress::family);
+    Result<IpAddress> address = IpAddress();
+    if (certain == wanted.end()) {
+      address = pool.allocate(now);
+    } else if (auto taken = pool.allocate(*certain, now)) {
+      address = *certain;
+    } else {
+      address = std::unexpected(std::move(taken).error());
+    }
     if (!address) {
       release(addresses, now);
       return std::unexpected(std::move(address).error());

@@ -23,7 +23,10 @@ class Pool {
 
   const Cidr& range() const { return range_; }
   // kExhausted: all are in use, or rest; the text says how many.
+  Result<> has_room(WallTime now);
   Result<IpAddress> allocate(WallTime now);
+  // A certain one. kInvalid: it is not handed out; kExists: it is in use; kExhausted: it rests.
+  Result<> allocate(const IpAddress& address, WallTime now);
   // Takes a certain address: one that a live pod has. kExists where it is taken.
   Result<> claim(const IpAddress& address);
   void release(const IpAddress& address, WallTime now);
@@ -55,7 +58,9 @@ class Ipam {
   Ipam(const std::vector<Cidr>& ranges, Duration rest);
 
   // kUnavailable: there are no ranges.
-  Result<std::vector<IpAddress>> allocate(WallTime now);
+  Result<> has_room(WallTime now);
+  // `wanted`: at most one of a family, each of a range of ours; the others are chosen.
+  Result<std::vector<IpAddress>> allocate(WallTime now, const std::vector<IpAddress>& wanted = {});
   Result<> claim(const std::vector<IpAddress>& addresses);
   // Addresses outside the ranges (of an earlier configuration) are ignored.
   void release(const std::vector<IpAddress>& addresses, WallTime now);

@@ -12,6 +12,7 @@ Result<JournalState> decode(const Json& json) {
   if (!json.is_object() || json.value("version", 0) != kVersion)
     return fail(Code::kInvalid, "want version {}", kVersion);
   JournalState state;
+  state.boot = json.value("boot", "");
   for (const Json& entry : json.value("attachments", Json::array())) {
     FL_LET(Attachment attachment, from_json(entry));
     state.attachments.push_back(std::move(attachment));
@@ -51,11 +52,8 @@ Result<JournalState> Journal::load() const {
 }
 
 Result<> Journal::save(const JournalState& state, bool durable) const {
-  Json json{{"version", kVersion},
-            {"attachments", Json::array()},
-            {"resting", Json::object()},
-            {"cursors", Json::array()},
-            {"ranges", Json::array()}};
+  Json json{{"version", kVersion},       {"boot", state.boot},       {"attachments", Json::array()},
+            {"resting", Json::object()}, {"cursors", Json::array()}, {"ranges", Json::array()}};
   for (const Attachment& attachment : state.attachments) json["attachments"].push_back(to_json(attachment));
   for (const auto& [address, since] : state.resting) {
     json["resting"][address.str()] = std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();

@@ -12,6 +12,7 @@
 namespace fairlead::network {
 
 struct JournalState {
+  std::string boot;                       // boot_id() of who wrote it: attachments do not outlive theirs
   std::vector<Attachment> attachments;    // written before their devices are made
   std::map<IpAddress, WallTime> resting;  // released addresses, and when
   std::vector<IpAddress> cursors;         // last address handed out, of each family

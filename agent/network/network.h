@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "agent/network/device_reaper.h"
 #include "agent/network/ipam.h"
 #include "agent/network/journal.h"
+#include "agent/network/node_ports.h"
 #include "agent/network/pod_gate.h"
 #include "agent/network/policy_binder.h"
 #include "agent/state/table.h"
@@ -36,17 +38,21 @@ struct NetworkConfig {
   std::vector<IpAddress> node_ips;  // the node's own, on one of its devices; at most one of a family
   std::uint32_t mtu = 1450;         // 1500 less VXLAN's 50 bytes
   std::string state_dir;
+  std::string run_dir;                               // where the plugin leaves what no agent took (cni_spool.h)
   Duration address_rest = std::chrono::seconds(30);  // between an address's release and its next use
   Duration pod_patience = std::chrono::seconds(5);   // how long an ADD waits for its Pod object, and for its policy
 };
 
 // Owner: main.cc. Thread: its loop's, in the node's network namespace. Cost: an ADD takes 1–3 ms of the loop, a DEL
 // well under one; a device's deletion goes on in the background. Counts: fairlead_cni_request_seconds{op},
-// fairlead_cni_failures_total{op,code}, fairlead_ipam_addresses{family,state}, fairlead_pod_packets_total{verdict}.
+// fairlead_cni_failures_total{op,code}, fairlead_cni_spooled_dels_total, fairlead_ipam_addresses{family,state},
+// fairlead_ipam_exhausted_total, fairlead_pod_packets_total{verdict}.
 //
 // Requests (op, args → result):
-//   cni.add    {container, ifname, netns, podNamespace, podName, podUid, cniVersion} → the CNI result
-//   cni.del    {container, ifname} → {}          cni.check  as cni.add → {}
+//   cni.add    {container, ifname, netns, network, podNamespace, podName, podUid, runtimeConfig} → the CNI result
+//   cni.del    {container, ifname} → {}          cni.check  {container, ifname, netns, prevResult} → {}
+//   cni.gc     {network, valid: [{containerID, ifname}]} → {}
+//   cni.status {} → {problems: [text], limitedConnectivity}: none where an ADD can be served
 //   endpoint.list {} → [endpoint…]               endpoint.get {name: container id, "namespace/pod", address or device}
 //
 // Where the configuration names no pod ranges, the Node object's are taken as they come, and kept in the journal: a
@@ -54,6 +60,10 @@ struct NetworkConfig {
 //
 // An attachment is journaled first, then made; its host side comes up last. So at start a device that is up is a whole
 // one and is adopted; anything less is removed. Devices without our mark are never touched.
+//
+// Requests count in the order in which the runtime made them: a DEL that the plugin wrote down while no agent was there
+// is carried out before the next request, and spares an attachment that was asked for after it; a DEL ends an ADD that
+// still waits.
 class Network {
  public:
   struct Deps {
@@ -61,11 +71,13 @@ class Network {
     datapath::PodPrograms& programs;
     datapath::SocketClients& sockets;
     TableWriter<model::ServedNetns> namespaces;
+    TableWriter<model::HostPort> host_ports;
     Responder<Inspect, Json> requests;
     metrics::Registry& registry;
     std::optional<state::TableReader<model::Node>> node{};  // whose ranges count where the configuration has none
     std::optional<state::TableReader<model::Pod>> pods{};   // each ADD waits for its own; none: the agent runs the pods
     std::optional<state::TableReader<model::PodPolicy>> policies{};  // … and for its rules; none: nobody is isolated
+    std::optional<state::TableReader<model::Service>> services{};    // whose NodePorts are nobody else's
   };
 
   Network(Loop& loop, const Clock& clock, Deps deps);
@@ -89,27 +101,36 @@ class Network {
   void policy_changed(const model::PodPolicy& row);
   // Calls `go` once all is known of the attachment's pod that is to be in force before its first packet.
   void await_pod(const Attachment& attachment, PodGate<model::Pod>::Go go);
-  void tell_namespaces() const;
+  void tell_tables() const;
   JournalState journal_from_kernel(const std::vector<netlink::Link>& links) const;
   Result<> remove_strays();
 
   void answer(const Inspect& request, Reply<Json> reply);
+  void end_waiting(const std::string& key);
   void answer_now(const Inspect& request, TimePoint begin, Result<> before, Reply<Json> reply);
   Result<Json> dispatch(const Inspect& request);
   Result<Json> add(const Json& args);
   Result<Json> del(const Json& args);
   Result<Json> check(const Json& args);
+  Result<Json> gc(const Json& args);
+  Json status();
+  // Carries out what the plugin has left for us.
+  void drain_spool();
   Json list() const;
   Result<Json> get(const Json& args) const;
   Json describe(const Endpoint& endpoint) const;
 
+  Result<std::vector<IpAddress>> allocate(const Attachment& attachment);
+  // kExists: a mapping is another pod's or a Service's.
+  Result<> may_map(const Attachment& attachment) const;
+  static std::map<std::string, model::HostPort> host_ports(const Attachment& attachment);
   Result<std::uint32_t> attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo);
   // Devices went by themselves: out of the maps with them.
   void lose_device(std::uint32_t ifindex);
   void lose_missing_devices();
   // Out of the maps, and the address to rest; the device goes in the background.
   Result<> detach(const std::string& key);
-  // Whether all that attach() made is still there; kNotFound names what is not.
+  // Whether all that attach() made is still there; kConflict names what is not.
   Result<> verify(const Endpoint& endpoint, netlink::Netns& pod);
   datapath::PodEndpoint pod_endpoint(const Endpoint& endpoint) const;
   Result<> save(bool durable = false) const;
@@ -123,20 +144,26 @@ class Network {
   datapath::PodPrograms& programs_;
   datapath::SocketClients& sockets_;
   TableWriter<model::ServedNetns> namespaces_;
+  TableWriter<model::HostPort> host_ports_;
   Responder<Inspect, Json> requests_;
   metrics::Registry& registry_;
   Journal journal_;
   Ipam ipam_;
+  const std::string boot_;
   std::optional<state::TableReader<model::Node>> node_;
+  std::optional<NodePorts> node_ports_;
   std::optional<PodGate<model::Pod>> gate_;
   std::optional<PolicyBinder> policies_;
   std::unique_ptr<netlink::Socket> host_;
   std::unique_ptr<DeviceReaper> reaper_;
-  std::uint64_t own_cookie_ = 0;                           // of the node's network namespace
-  std::map<std::string, Endpoint> endpoints_;              // by Attachment::key()
-  std::map<std::string, datapath::VerdictCount> counted_;  // what the metrics hold already
+  std::uint64_t own_cookie_ = 0;                             // of the node's network namespace
+  std::map<std::string, Endpoint> endpoints_;                // by Attachment::key()
+  std::set<std::string> unwell_;                             // keys of those that a start could not put right
+  std::multimap<std::string, std::weak_ptr<bool>> waiting_;  // ADDs that wait at the gate → whether a DEL came
+  std::map<std::string, datapath::VerdictCount> counted_;    // what the metrics hold already
   std::unique_ptr<netlink::LinkWatch> link_watch_;
   Subscription count_timer_;
+  Subscription spool_timer_;
 };
 
 }  // namespace fairlead::network

@@ -79,6 +79,50 @@ Result<> connect_host_side(netlink::Socket& host, std::uint32_t ifindex, const A
   return {};
 }
 
+netlink::TokenBucket token_bucket(std::uint64_t rate, std::uint64_t burst) {
+  constexpr std::uint64_t kWhole = 72U << 10;  // 64 KiB of data and the headers of its segments
+  constexpr std::uint64_t kMost = 1U << 30;
+  const std::uint64_t bytes = rate / 8;
+  const std::uint64_t asked = burst == 0 ? bytes / 50 : std::min(burst / 8, bytes / 8);
+  const std::uint64_t at_once = std::clamp(asked, kWhole, kMost);
+  const std::uint64_t wait = std::clamp(bytes / 20, 2 * kWhole, kMost);  // 50 ms
+  return {
+      .rate = bytes, .burst = static_cast<std::uint32_t>(at_once), .limit = static_cast<std::uint32_t>(at_once + wait)};
+}
+
+Result<> limit_rates(netlink::Socket& host, netlink::Netns& pod, std::uint32_t ifindex, const Attachment& attachment) {
+  const Bandwidth& asked = attachment.asked.bandwidth;
+  if (asked.ingress_rate != 0) {
+    FL_TRY(netlink::set_token_bucket(host, ifindex, token_bucket(asked.ingress_rate, asked.ingress_burst)));
+  }
+  if (asked.egress_rate == 0) return {};
+  FL_LET(const netlink::Link link, pod.socket.find_link(attachment.ifname));
+  return netlink::set_token_bucket(pod.socket, link.ifindex, token_bucket(asked.egress_rate, asked.egress_burst));
+}
+
+Result<> restore_ingress_limit(netlink::Socket& host, std::uint32_t ifindex, const Attachment& attachment) {
+  const Bandwidth& asked = attachment.asked.bandwidth;
+  if (asked.ingress_rate == 0) return {};
+  const netlink::TokenBucket wanted = token_bucket(asked.ingress_rate, asked.ingress_burst);
+  FL_LET(const auto rate, netlink::token_bucket_rate(host, ifindex));
+  return rate == wanted.rate ? Result<>() : netlink::set_token_bucket(host, ifindex, wanted);
+}
+
+Result<> verify_limits(netlink::Socket& host, netlink::Netns& pod, std::uint32_t ifindex,
+                       const Attachment& attachment) {
+  const Bandwidth& asked = attachment.asked.bandwidth;
+  const auto verify = [](netlink::Socket& socket, std::uint32_t device, std::uint64_t rate,
+                         std::string_view what) -> Result<> {
+    FL_LET(const auto found, netlink::token_bucket_rate(socket, device));
+    if (found == rate / 8) return {};
+    return fail(Code::kConflict, "the limit of {} bits a second on what the pod {} is gone", rate, what);
+  };
+  if (asked.ingress_rate != 0) FL_TRY(verify(host, ifindex, asked.ingress_rate, "gets"));
+  if (asked.egress_rate == 0) return {};
+  FL_LET(const netlink::Link link, pod.socket.find_link(attachment.ifname));
+  return verify(pod.socket, link.ifindex, asked.egress_rate, "sends");
+}
+
 Result<> verify_pod_side(netlink::Netns& pod, const Attachment& attachment) {
   FL_LET(const netlink::Link link, pod.socket.find_link(attachment.ifname));
   if (!link.up) return fail(Code::kNotFound, "{} in {} is down", attachment.ifname, attachment.netns);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "agent/base/log.h"
+#include "agent/services/host_ports.h"
 #include "agent/services/inspect.h"
 
 namespace fairlead::services {
@@ -68,10 +69,12 @@ Services::Services(Loop& loop, const Clock& clock, Deps deps)
                    .audit = [this] { audit(); }},
                   {}, deps_.audit_period) {
   reconciler_.limit_pass(kPassLimit);
+  node_ips_ = deps_.node_ips;
   deps_.services.attach(loop, [this](state::Delta<model::Service> delta) { services_changed(delta); });
   deps_.slices.attach(loop, [this](state::Delta<model::EndpointSlice> delta) { slices_changed(delta); });
   deps_.pods.attach(loop, [this](state::Delta<model::LocalPod> delta) { pods_changed(delta); });
   deps_.nodes.attach(loop, [this](state::Delta<model::Node> delta) { nodes_changed(delta); });
+  deps_.host_ports.attach(loop, [this](state::Delta<model::HostPort> delta) { host_ports_changed(delta); });
   deps_.inspect.attach(loop, [this](const Inspect& request, Reply<Json> reply) {
     if (request.op == "services.sync") return reply(sync_state());
     reply(answer(request, {index_, deps_.balancer, site_, reconciler_.failing()}));
@@ -138,11 +141,26 @@ void Services::pods_changed(const state::Delta<model::LocalPod>& delta) {
 void Services::nodes_changed(const state::Delta<model::Node>& delta) {
   for (const auto& change : delta.changes) {
     if (!change.after || change.key != site_.node) continue;
+    std::vector<IpAddress> addresses = deps_.node_ips;
+    addresses.insert(addresses.end(), change.after->addresses.begin(), change.after->addresses.end());
+    if (std::exchange(node_ips_, addresses) != addresses) {
+      for (const auto& [key, state] : host_ports_) mark(key);
+    }
     const std::string now = model::zone_of(change.after->labels);
     if (std::exchange(site_.zone, now) == now) continue;
     for (const auto& [key, state] : index_.all()) mark(key);
   }
   nodes_complete_ = delta.complete;
+  start_when_complete();
+}
+
+void Services::host_ports_changed(const state::Delta<model::HostPort>& delta) {
+  for (const auto& change : delta.changes) {
+    const std::string key = kHostPortPrefix + change.key;
+    host_ports_[key].row = change.after;
+    mark(key);
+  }
+  host_ports_complete_ = delta.complete;
   start_when_complete();
 }
 
@@ -154,7 +172,7 @@ void Services::mark(const std::string& key) {
 
 void Services::start_when_complete() {
   if (reconciler_.started() || !services_complete_ || !slices_complete_) return;
-  if (pods_complete_ && nodes_complete_) return start();
+  if (pods_complete_ && nodes_complete_ && host_ports_complete_) return start();
   if (patience_) return;
   patience_ = loop_.after(deps_.pods_patience, [this] {
     log::warn(kModule, "starting without all lists", {{"missing", fmt::format("{}", fmt::join(missing(), ", "))}});
@@ -173,6 +191,7 @@ Result<> Services::reconcile(const std::string& key) {
   if (!pass_began_) pass_began_ = clock_.now();
   if (key == kRemoveUnclaimed) return deps_.balancer.remove_unclaimed();
   if (key == kSaveAddresses) return deps_.addresses->save();
+  if (key.starts_with(kHostPortPrefix)) return reconcile_host_port(key);
   ServiceState* state = index_.find(key);
   if (state == nullptr) return {};
   Result<> addressed;
@@ -204,29 +223,43 @@ Result<> Services::give_addresses(ServiceState& state) {
 }
 
 Result<> Services::program(ServiceState& state, const ServicePlan& plan) {
+  return program(state.programmed, plan.entries, state.backends);
+}
+
+Result<> Services::program(std::set<std::string>& programmed, const Entries& entries, std::size_t& backends) {
   Result<> outcome;  // the first failure; the other ports are served all the same
-  for (auto name = state.programmed.begin(); name != state.programmed.end();) {
-    if (plan.entries.contains(*name)) {
+  for (auto name = programmed.begin(); name != programmed.end();) {
+    if (entries.contains(*name)) {
       ++name;
     } else if (auto removed = deps_.balancer.remove(*name)) {
-      name = state.programmed.erase(name);
+      name = programmed.erase(name);
     } else {
       if (outcome) outcome = fail_with(std::move(removed).error(), *name);
       ++name;
     }
   }
-  std::size_t backends = 0;
-  for (const auto& [name, entry] : plan.entries) {
-    state.programmed.insert(name);  // even if it fails: an earlier agent's entry may be in the maps under this name
+  std::size_t in_force = 0;
+  for (const auto& [name, entry] : entries) {
+    programmed.insert(name);  // even if it fails: an earlier agent's entry may be in the maps under this name
     if (auto applied = deps_.balancer.apply(name, entry)) {
-      backends += entry.backends.size();
+      in_force += entry.backends.size();
     } else if (outcome) {
       outcome = fail_with(std::move(applied).error(), name);
     }
   }
-  backends_ += backends - state.backends;
-  state.backends = backends;
+  backends_ += in_force - backends;
+  backends = in_force;
   return outcome;
+}
+
+Result<> Services::reconcile_host_port(const std::string& key) {
+  const auto at = host_ports_.find(key);
+  if (at == host_ports_.end()) return {};
+  Entries entries;
+  if (at->second.row) entries = compute_host_port(key, *at->second.row, node_ips_);
+  auto programmed = program(at->second.programmed, entries, at->second.backends);
+  if (programmed && !at->second.row) host_ports_.erase(at);
+  return programmed;
 }
 
 void Services::warn_unread(ServiceState& state) const {
@@ -276,7 +309,7 @@ void Services::audit() {
   for (const std::string& name : *differing) {
     metrics_.repairs.Increment();
     log::warn(kModule, "entry in the maps differs from what was applied", {{"entry", name}});
-    mark(name.substr(0, name.find(':')));
+    mark(name.starts_with(kHostPortPrefix) ? host_port_key(name) : name.substr(0, name.find(':')));
   }
 }
 
@@ -286,6 +319,7 @@ std::vector<std::string> Services::missing() const {
   if (!slices_complete_) kinds.emplace_back("EndpointSlice");
   if (!pods_complete_ && !reconciler_.started()) kinds.emplace_back("LocalPod");
   if (!nodes_complete_ && !reconciler_.started()) kinds.emplace_back("Node");
+  if (!host_ports_complete_ && !reconciler_.started()) kinds.emplace_back("HostPort");
   return kinds;
 }
 

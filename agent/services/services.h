@@ -43,6 +43,8 @@ struct ServiceMetrics {
 // Service; a changed pod the Services that list it, which are carried out at once, ahead of all else. After each pass
 // it says on `applied` how far LocalPod rows are in the maps.
 //
+// A host port is a Service of one endpoint: the same machine carries it out.
+//
 // A Service that is deleted and made anew under its name is a change like any other: one store publishes it, where
 // removing it first would refuse connections in between.
 class Services {
@@ -51,12 +53,14 @@ class Services {
     state::TableReader<model::Service> services;
     state::TableReader<model::EndpointSlice> slices;
     state::TableReader<model::LocalPod> pods;
-    state::TableReader<model::Node> nodes;  // of this node, for its zone
+    state::TableReader<model::Node> nodes;  // of this node, for its zone and addresses
+    state::TableReader<model::HostPort> host_ports;
     datapath::LoadBalancer& balancer;
     Sender<model::Applied> applied;
     metrics::Registry& registry;
     Responder<Inspect, Json> inspect;  // inspect.h, and services.sync (below)
     std::string node;
+    std::vector<IpAddress> node_ips{};            // besides those that its Node row names
     Balancing balancing = Balancing::kRandom;     // where a Service asks for none
     std::optional<ClusterIpAllocator> addresses;  // with manifests only: gives ClusterIPs to Services that declare none
     Duration audit_period = std::chrono::minutes(1);
@@ -80,13 +84,19 @@ class Services {
   void slices_changed(const state::Delta<model::EndpointSlice>& delta);
   void pods_changed(const state::Delta<model::LocalPod>& delta);
   void nodes_changed(const state::Delta<model::Node>& delta);
+  void host_ports_changed(const state::Delta<model::HostPort>& delta);
   void mark(const std::string& key);
   void start_when_complete();
   void start();
 
   Result<> reconcile(const std::string& key);
+  Result<> reconcile_host_port(const std::string& key);
   Result<> give_addresses(ServiceState& state);
   Result<> program(ServiceState& state, const ServicePlan& plan);
+  using Entries = std::map<std::string, datapath::ServiceEntry>;
+  // Makes the maps say `entries`, and no more of `programmed`, which it keeps up to date with how many `backends` they
+  // have there.
+  Result<> program(std::set<std::string>& programmed, const Entries& entries, std::size_t& backends);
   void warn_unread(ServiceState& state) const;
   void passed();
   void publish_applied();
@@ -105,6 +115,15 @@ class Services {
   bool slices_complete_ = false;
   bool pods_complete_ = false;
   bool nodes_complete_ = false;
+  bool host_ports_complete_ = false;
+  // One host port: what is asked (nullptr: no more), and the names of entries that may be in the maps.
+  struct HostPortState {
+    std::shared_ptr<const model::HostPort> row;
+    std::set<std::string> programmed;
+    std::size_t backends = 0;
+  };
+  std::map<std::string, HostPortState> host_ports_;  // by key
+  std::vector<IpAddress> node_ips_;
   Site site_;
   Revision pods_revision_ = 0;
   std::size_t backends_ = 0;  // in the maps, all Services

@@ -124,11 +124,10 @@ TEST_F(InputFaultTest, ManifestsThatAreNone) {
 
 TEST_F(InputFaultTest, CniRequestsWithoutFields) {
   const Json endpoints = node_->ctl("endpoint list");
-  const Json whole{{"container", "c"}, {"ifname", "eth0"}, {"netns", "/proc/self/ns/net"}, {"cniVersion", "1.0.0"}};
+  const Json whole{{"container", "c"}, {"ifname", "eth0"}, {"netns", "/proc/self/ns/net"}};
   for (const char* op : {"cni.add", "cni.del", "cni.check"}) {
-    for (const char* field : {"container", "ifname", "netns", "cniVersion"}) {
+    for (const char* field : {"container", "ifname", "netns"}) {
       if (op == std::string("cni.del") && field != std::string("container") && field != std::string("ifname")) continue;
-      if (op == std::string("cni.check") && field == std::string("cniVersion")) continue;
       for (const Json& value : {Json(), Json(7), Json(Json::array()), Json("")}) {
         Json args = whole;
         args[field] = value;

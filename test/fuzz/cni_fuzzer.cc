@@ -6,7 +6,7 @@
 #include <map>
 
 #include "agent/network/attachment.h"
-#include "cni-plugin/cni_request.h"
+#include "cni-plugin/cni_result.h"
 #include "test/fuzz/fuzzer.h"
 
 namespace fairlead {
@@ -28,9 +28,8 @@ void read_by_agent(const Json& args) {
   const auto journal = network::from_json(network::to_json(addressed));
   fuzz::require(journal && journal->key() == addressed.key() && journal->addresses == addressed.addresses,
                 "the journal gives it back");
-  if (const auto version = network::parse_cni_version(args)) {
-    (void)network::cni_result(addressed, *version, 1500).dump(-1, ' ', false, Json::error_handler_t::replace);
-  }
+  (void)network::cni_result(addressed, 1500).dump(-1, ' ', false, Json::error_handler_t::replace);
+  (void)network::compare(addressed, args.value("prevResult", Json()));
 }
 
 void read_by_plugin(std::string text) {
@@ -47,6 +46,7 @@ void read_by_plugin(std::string text) {
     return;
   }
   if (request->op.empty()) return;
+  (void)cni::add_result(*request, network::cni_result({}, 1500));
   std::string sent = encode_local_message({{"op", request->op}, {"args", request->args}});
   const auto received = take_local_message(sent);
   fuzz::require(received && *received, "what the plugin sends is a message");

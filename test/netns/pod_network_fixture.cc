@@ -81,15 +81,18 @@ bool pass(int from, int to) {
 
 }  // namespace
 
-Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods, bool isolates) {
+Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods, const std::string& state_dir,
+           bool fail_attach, bool isolates) {
   root_.emplace(datapath::BpfRoot::open(testkit::bpffs() + "/fairlead").value());
   programs = datapath::BpfPodPrograms::load(*root_).value();
   watched = std::make_unique<WatchedPrograms>(*programs);
+  watched->fail_attach = fail_attach;
   auto [caller, responder] = make_request<Inspect, Json>();
   caller_ = caller;
   NetworkConfig config{.pod_cidrs = cidrs.empty() ? std::vector<Cidr>() : parse_cidr_list(cidrs).value(),
                        .node_ips = parse_ip_list("10.0.0.1,fd00:ffff::1").value(),
-                       .state_dir = testkit::folder(),
+                       .state_dir = state_dir.empty() ? testkit::folder() : state_dir,
+                       .run_dir = testkit::folder(),
                        .pod_patience = std::chrono::milliseconds(500)};
   network_ = std::make_unique<Network>(
       loop_, clock,
@@ -97,11 +100,13 @@ Node::Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_
                     .programs = *watched,
                     .sockets = sockets,
                     .namespaces = namespaces.writer("network"),
+                    .host_ports = host_ports.writer("network"),
                     .requests = std::move(responder),
                     .registry = registry_,
                     .node = node_table.reader(),
                     .pods = waits_for_pods ? std::optional(pod_table.reader()) : std::nullopt,
-                    .policies = isolates ? std::optional(policy_table.reader()) : std::nullopt});
+                    .policies = isolates ? std::optional(policy_table.reader()) : std::nullopt,
+                    .services = service_table.reader()});
   started = network_->start();
   server_ = std::make_unique<server::LocalServer>(loop_, testkit::folder() + "/agent.sock",
                                                   server::Routes{{"cni.", {caller_}}});
@@ -127,15 +132,14 @@ std::uint64_t Node::packets(const std::string& verdict) {
   return 0;
 }
 
+Json plugin_configuration() {
+  return {{"cniVersion", "1.0.0"}, {"name", "fairlead"}, {"type", "fairlead-cni"}, {"runDir", testkit::folder()}};
+}
+
 PluginResult run_plugin(const std::string& command, const std::string& container, const std::string& netns,
                         const std::string& configuration) {
   const std::string stdin_path = fmt::format("{}/{}-{}.stdin", testkit::folder(), command, container);
-  std::ofstream(stdin_path) << (configuration.empty() ? Json{{"cniVersion", "1.0.0"},
-                                                             {"name", "fairlead"},
-                                                             {"type", "fairlead-cni"},
-                                                             {"runDir", testkit::folder()}}
-                                                            .dump()
-                                                      : configuration);
+  std::ofstream(stdin_path) << (configuration.empty() ? plugin_configuration().dump() : configuration);
   const auto result = testkit::run_command(
       fmt::format("CNI_COMMAND={} CNI_CONTAINERID={} CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/ "
                   "CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod-{};K8S_POD_UID=uid' {} <{}",

@@ -73,12 +73,15 @@ class WatchedPrograms final : public datapath::PodPrograms {
 class Node {
  public:
   // Without `cidrs` those of `node_table` count. `waits_for_pods`: an ADD waits for its pod in `pod_table`; `isolates`:
-  // for its rules in `policy_table`.
-  Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods = false, bool isolates = false);
+  // for its rules in `policy_table`. `state_dir`: the journal's, where it is not the test's folder. `fail_attach`: as
+  // WatchedPrograms, from the start.
+  Node(const std::string& cidrs, FakeSocketClients& sockets, bool waits_for_pods = false,
+       const std::string& state_dir = {}, bool fail_attach = false, bool isolates = false);
   ~Node();
 
   // As a request from the agent's own server.
   Result<Json> ask(const std::string& op, const Json& args);
+  const Caller<Inspect, Json>& requests() const { return caller_; }
   std::uint64_t packets(const std::string& verdict);
   const datapath::BpfRoot& root() const { return *root_; }
 
@@ -90,6 +93,8 @@ class Node {
   std::unique_ptr<WatchedPrograms> watched;
   Result<> started;
   state::Table<model::ServedNetns> namespaces{{"network"}};
+  state::Table<model::HostPort> host_ports{{"network"}};
+  state::Table<model::Service> service_table{{"api"}};
 
  private:
   std::optional<datapath::BpfRoot> root_;
@@ -108,6 +113,8 @@ struct PluginResult {
 };
 PluginResult run_plugin(const std::string& command, const std::string& container, const std::string& netns,
                         const std::string& configuration = {});
+// What run_plugin() gives it without one: version 1.0.0, the agent in the test's folder.
+Json plugin_configuration();
 
 // A TCP connection between two namespaces (nullptr: the node), made and kept.
 struct Connection {

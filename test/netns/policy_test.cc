@@ -114,7 +114,7 @@ class PolicyNetwork : public testing::Test {
   void restart() {
     maps_.reset();
     node_.reset();
-    node_ = std::make_unique<Node>(kDual, sockets_, false, true);
+    node_ = std::make_unique<Node>(kDual, sockets_, false, "", false, true);
     ASSERT_TRUE(node_->started) << node_->started.error().message();
     maps_ = datapath::BpfPolicyMaps::open(*node_->programs).value();
     rows_.emplace(node_->policy_table.writer("policy"));

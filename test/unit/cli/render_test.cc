@@ -79,10 +79,11 @@ TEST(RenderService, ShowsPoliciesAndPortsWithTheirBackends) {
 
 TEST(RenderTable, EndpointsAndPods) {
   EXPECT_EQ(render_table(Json::parse(R"([{"podNamespace": "default", "podName": "web-0", "addresses": ["10.244.0.5"],
+                                          "state": "up", "hostPorts": ["*:8080/TCP->80"],
                                           "device": "fl1234", "container": "0123456789abcdef0123"}])"),
                          columns_of("endpoint.list")),
-            "NAMESPACE   POD     ADDRESSES    DEVICE   CONTAINER\n"
-            "default     web-0   10.244.0.5   fl1234   0123456789abc\n");
+            "NAMESPACE   POD     ADDRESSES    STATE   HOST-PORTS       DEVICE   CONTAINER\n"
+            "default     web-0   10.244.0.5   up      *:8080/TCP->80   fl1234   0123456789abc\n");
   EXPECT_EQ(render_table(Json::array(), columns_of("pod.list")),
             "NAMESPACE   NAME   READY   STATUS   RESTARTS   IP   UID\n");
 }

@@ -103,5 +103,18 @@ TEST(Ipam, AddressesOfAnEarlierRangeAreNobodys) {
   EXPECT_EQ(ipam.pools()[0].used(), 0U);
 }
 
+TEST(Ipam, CertainAddressesAreGivenWhereTheyAreFree) {
+  Ipam ipam({range("10.0.0.0/29"), range("fd00::/125")}, 30s);
+  EXPECT_EQ(ipam.allocate(kStart, {ip("10.0.0.5")}).value(), (std::vector{ip("10.0.0.5"), ip("fd00::2")}));
+  EXPECT_EQ(ipam.allocate(kStart, {ip("10.0.0.5")}).error().code, Code::kExists);
+  EXPECT_EQ(ipam.allocate(kStart, {ip("10.0.0.7")}).error().code, Code::kInvalid) << "broadcast";
+  EXPECT_EQ(ipam.allocate(kStart, {ip("10.0.0.1")}).error().code, Code::kInvalid) << "the gateway's by custom";
+  EXPECT_EQ(ipam.allocate(kStart, {ip("10.0.1.5")}).error().code, Code::kInvalid) << "of no range";
+  ipam.release({ip("10.0.0.5"), ip("fd00::2")}, kStart);
+  EXPECT_EQ(ipam.allocate(kStart + 1s, {ip("10.0.0.5")}).error().code, Code::kExhausted) << "it rests";
+  EXPECT_TRUE(ipam.allocate(kStart + 31s, {ip("10.0.0.5")}));
+  EXPECT_TRUE(ipam.has_room(kStart));
+}
+
 }  // namespace
 }  // namespace fairlead::network

@@ -72,10 +72,12 @@ struct ServicesTest : testing::Test {
   state::Table<model::EndpointSlice> slice_table{{"api"}};
   state::Table<model::LocalPod> pod_table{{"pods"}};
   state::Table<model::Node> node_table{{"api"}};
+  state::Table<model::HostPort> host_port_table{{"network"}};
   TableWriter<model::Service> services = service_table.writer("api");
   TableWriter<model::EndpointSlice> slices = slice_table.writer("api");
   TableWriter<model::LocalPod> pods = pod_table.writer("pods");
   TableWriter<model::Node> nodes = node_table.writer("api");
+  TableWriter<model::HostPort> host_ports = host_port_table.writer("network");
   std::pair<Sender<model::Applied>, Receiver<model::Applied>> applied = make_channel<model::Applied>();
   std::pair<Caller<Inspect, Json>, Responder<Inspect, Json>> inspect = make_request<Inspect, Json>();
   std::optional<ClusterIpAllocator> addresses;
@@ -89,11 +91,13 @@ struct ServicesTest : testing::Test {
                                   .slices = slice_table.reader(),
                                   .pods = pod_table.reader(),
                                   .nodes = node_table.reader(),
+                                  .host_ports = host_port_table.reader(),
                                   .balancer = balancer,
                                   .applied = applied.first,
                                   .registry = registry,
                                   .inspect = std::move(inspect.second),
                                   .node = "node-1",
+                                  .node_ips = {ip("192.0.2.1"), ip("2001:db8::1")},
                                   .addresses = std::move(addresses),
                                   .audit_period = audit_period,
                                   .pods_patience = pods_patience});
@@ -113,6 +117,7 @@ struct ServicesTest : testing::Test {
     slices.set_complete();
     pods.set_complete();
     nodes.set_complete();
+    host_ports.set_complete();
   }
   void start() {
     make();

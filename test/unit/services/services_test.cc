@@ -14,7 +14,7 @@ TEST_F(ServicesTest, TouchesNothingBeforeAllIsKnownAndCleansUpLast) {
   declare("db", 11, {"10.0.0.2"});
   services.set_complete();
   loop.poll();
-  EXPECT_EQ(ask("services.sync").value()["missing"], (Json{"EndpointSlice", "LocalPod", "Node"}));
+  EXPECT_EQ(ask("services.sync").value()["missing"], (Json{"EndpointSlice", "LocalPod", "Node", "HostPort"}));
   slices.set_complete();
   loop.poll();
   EXPECT_TRUE(balancer.calls.empty());

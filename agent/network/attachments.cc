@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Network: making, checking and ending one attachment.
+#include <algorithm>
+
+#include "agent/base/cni_spool.h"
+#include "agent/base/log.h"
+#include "agent/netlink/netns.h"
+#include "agent/network/network.h"
+#include "agent/network/pod_link.h"
+
+namespace fairlead::network {
+namespace {
+
+constexpr const char* kModule = "network";
+
+}  // namespace
+
+Result<Json> Network::add(const Json& args) {
+  FL_LET(Attachment attachment, parse_attachment(args, true));
+  auto opened = netlink::open_netns(attachment.netns);
+  if (!opened) return fail_with(std::move(opened).error(), "CNI_NETNS");
+  netlink::Netns& pod = *opened;
+  if (pod.cookie == own_cookie_) return fail(Code::kInvalid, "CNI_NETNS: {} is the node's own", attachment.netns);
+  const std::string key = attachment.key();
+  if (const auto at = endpoints_.find(key); at != endpoints_.end()) {
+    // Asked again: the same answer while it holds, else from the start.
+    Attachment& there = at->second.attachment;
+    if (there.netns_cookie == pod.cookie && there.asked == attachment.asked && verify(at->second, pod)) {
+      there.added_ns = boot_time_ns();
+      return cni_result(there, config_.mtu);
+    }
+    FL_TRY(detach(key));
+  }
+  FL_TRY(may_map(attachment));
+  attachment.added_ns = boot_time_ns();
+  attachment.netns_cookie = pod.cookie;
+  FL_LET(attachment.addresses, allocate(attachment));
+  Undo undo;
+  undo.push_back([&] {
+    ipam_.release(attachment.addresses, clock_.wall());
+    endpoints_.erase(key);
+    if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
+  });
+  endpoints_[key] = {attachment, 0};
+  Result<std::uint32_t> made = fail(Code::kSystem, "not tried");
+  if (auto saved = save(); !saved) {
+    made = std::unexpected(std::move(saved).error());
+  } else {
+    made = attach(attachment, pod, undo);
+  }
+  if (!made) {
+    for (auto step = undo.rbegin(); step != undo.rend(); ++step) (*step)();
+    return fail_with(std::move(made).error(), fmt::format("pod {} ({})", attachment.pod(), key));
+  }
+  endpoints_[key].ifindex = *made;
+  namespaces_.upsert(key, served_netns(endpoints_[key]));
+  for (auto& [name, row] : host_ports(attachment)) host_ports_.upsert(name, std::move(row));
+  return cni_result(attachment, config_.mtu);
+}
+
+Result<std::vector<IpAddress>> Network::allocate(const Attachment& attachment) {
+  auto addresses = ipam_.allocate(clock_.wall(), attachment.asked.ips);
+  if (addresses) return addresses;
+  if (addresses.error().code == Code::kExhausted) {
+    metrics::counter(registry_, "fairlead_ipam_exhausted_total", "ADDs for which there was no free pod address")
+        .Increment();
+    return addresses;
+  }
+  if (addresses.error().code == Code::kUnavailable) return addresses;
+  return fail_with(std::move(addresses).error(), "argument runtimeConfig.ips");
+}
+
+Result<> Network::may_map(const Attachment& attachment) const {
+  for (const PortMapping& mapping : attachment.asked.port_mappings) {
+    const std::string service = node_ports_ ? node_ports_->owner(mapping.host_port, mapping.protocol) : std::string();
+    if (!service.empty()) {
+      return fail(Code::kExists, "argument runtimeConfig.portMappings: {} is a node port of Service {}", mapping.str(),
+                  service);
+    }
+    for (const auto& [key, endpoint] : endpoints_) {
+      const std::vector<PortMapping>& taken = endpoint.attachment.asked.port_mappings;
+      if (std::ranges::any_of(taken, [&](const PortMapping& each) { return collide(each, mapping); })) {
+        return fail(Code::kExists, "argument runtimeConfig.portMappings: {} is pod {}'s ({})", mapping.str(),
+                    endpoint.attachment.pod(), key);
+      }
+    }
+  }
+  return {};
+}
+
+// By their names in the table.
+std::map<std::string, model::HostPort> Network::host_ports(const Attachment& attachment) {
+  std::map<std::string, model::HostPort> rows;
+  for (const PortMapping& mapping : attachment.asked.port_mappings) {
+    model::HostPort row{.pod = {attachment.pod_ns, attachment.pod_name, attachment.pod_uid},
+                        .protocol = mapping.protocol,
+                        .host_address = mapping.host_ip,
+                        .host_port = mapping.host_port,
+                        .container_port = mapping.container_port,
+                        .pod_addresses = {}};
+    if (mapping.host_ip && mapping.host_ip->is_unspecified()) row.host_address.reset();
+    for (const IpAddress& address : attachment.addresses) {
+      if (!mapping.host_ip || mapping.host_ip->family() == address.family()) row.pod_addresses.push_back(address);
+    }
+    if (!row.pod_addresses.empty()) rows[attachment.key() + ":" + mapping.str()] = std::move(row);
+  }
+  return rows;
+}
+
+// The guard before either end is up; the host side up last, which says that all is done.
+Result<std::uint32_t> Network::attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo) {
+  if (const auto stale = host_->find_link(device_name(attachment))) {
+    const auto owner = parse_device_alias(stale->alias);
+    if (!owner || owner->key() != attachment.key()) {
+      return fail(Code::kExists, "device {} exists and is not this attachment's", stale->name);
+    }
+    FL_TRY(host_->delete_link(stale->ifindex));  // waits in the background's queue, or a failed ADD left it
+  }
+  auto made = make_pod_link(*host_, pod, attachment, config_.mtu);
+  if (!made && made.error().code == Code::kExists) {
+    return fail(Code::kInvalid, "CNI_IFNAME: {} exists in {}", attachment.ifname, attachment.netns);
+  }
+  FL_LET(const std::uint32_t ifindex, std::move(made));
+  undo.push_back([this, ifindex] { reaper_->remove(ifindex); });
+  undo.push_back([this, ifindex] { (void)programs_.erase(ifindex); });
+  FL_TRY(publish({attachment, ifindex}));
+  undo.push_back([this, cookie = attachment.netns_cookie] { (void)sockets_.dismiss(cookie); });
+  FL_TRY(sockets_.admit(attachment.netns_cookie, attachment.addresses));
+  FL_TRY(programs_.attach(ifindex));
+  FL_TRY(limit_rates(*host_, pod, ifindex, attachment));
+  FL_TRY(connect_pod_side(pod, attachment));
+  FL_TRY(connect_host_side(*host_, ifindex, attachment, config_.node_ips));
+  return ifindex;
+}
+
+Result<Json> Network::del(const Json& args) {
+  FL_LET(const Attachment attachment, parse_attachment(args, false));
+  FL_TRY(detach(attachment.key()));
+  return Json::object();
+}
+
+Result<> Network::detach(const std::string& key) {
+  const auto at = endpoints_.find(key);
+  if (at == endpoints_.end()) return {};
+  const Endpoint& endpoint = at->second;
+  FL_TRY(programs_.erase(endpoint.ifindex));
+  FL_TRY(sockets_.dismiss(endpoint.attachment.netns_cookie));
+  for (const auto& [name, row] : host_ports(endpoint.attachment)) host_ports_.erase(name);
+  if (endpoint.ifindex != 0) reaper_->remove(endpoint.ifindex);
+  ipam_.release(endpoint.attachment.addresses, clock_.wall());
+  unwell_.erase(key);
+  namespaces_.erase(key);
+  endpoints_.erase(at);
+  // A journal that still names it costs the next start a look at a device that is gone.
+  if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
+  return {};
+}
+
+void Network::lose_device(std::uint32_t ifindex) {
+  for (auto& [key, endpoint] : endpoints_) {
+    if (ifindex == 0 || endpoint.ifindex != ifindex) continue;
+    log::info(kModule, "a pod's device is gone", {{"pod", endpoint.attachment.pod()}, {"container", key}});
+    if (auto erased = programs_.erase(ifindex); !erased) {
+      log::error(kModule, "a lost device stays in the maps", {{"container", key}, {"error", erased.error()}});
+      continue;  // DEL will try again
+    }
+    endpoint.ifindex = 0;
+  }
+}
+
+void Network::lose_missing_devices() {
+  const auto links = host_->links();
+  if (!links) {
+    log::error(kModule, "changes of devices were missed", {{"error", links.error()}});
+    return;
+  }
+  for (const datapath::PodEndpoint& record : programs_.endpoints()) {
+    if (std::ranges::find(*links, record.ifindex, &netlink::Link::ifindex) == links->end()) lose_device(record.ifindex);
+  }
+}
+
+// The network's attachments that nobody names go; so do those of which nobody remembers the network.
+Result<Json> Network::gc(const Json& args) {
+  FL_LET(const GarbageList list, parse_garbage_list(args));
+  std::vector<std::string> stale;
+  for (const auto& [key, endpoint] : endpoints_) {
+    const std::string& network = endpoint.attachment.network;
+    if ((network.empty() || network == list.network) && !list.valid.contains(key)) stale.push_back(key);
+  }
+  Result<> outcome;
+  for (const std::string& key : stale) {
+    log::info(kModule, "removing an attachment that the runtime does not know", {{"container", key}});
+    if (auto detached = detach(key); !detached && outcome) outcome = fail_with(std::move(detached).error(), key);
+  }
+  if (auto strays = remove_strays(); !strays && outcome) outcome = std::move(strays);
+  FL_LET(const std::vector<netlink::Link> links, host_->links());
+  for (const netlink::Link& link : links) {
+    const auto owner = parse_device_alias(link.alias);
+    if (owner && device_name(*owner) == link.name && !endpoints_.contains(owner->key())) reaper_->remove(link.ifindex);
+  }
+  FL_TRY(std::move(outcome));
+  return Json::object();
+}
+
+Result<Json> Network::check(const Json& args) {
+  FL_LET(const Attachment attachment, parse_attachment(args, true));
+  const auto at = endpoints_.find(attachment.key());
+  if (at == endpoints_.end()) return fail(Code::kNotFound, "no attachment {}", attachment.key());
+  auto opened = netlink::open_netns(attachment.netns);
+  if (!opened) return fail(Code::kConflict, "{}: {}", attachment.key(), opened.error().message());
+  if (opened->cookie != at->second.attachment.netns_cookie) {
+    return fail(Code::kConflict, "{}: {} is another namespace than it was", attachment.key(), attachment.netns);
+  }
+  auto sound = verify(at->second, *opened);
+  if (sound && args.contains("prevResult")) sound = compare(at->second.attachment, args["prevResult"]);
+  if (!sound) return fail(Code::kConflict, "{}: {}", attachment.key(), sound.error().message());
+  return Json::object();
+}
+
+Result<> Network::verify(const Endpoint& endpoint, netlink::Netns& pod) {
+  FL_LET(const netlink::Link link, host_->find_link(device_name(endpoint.attachment)));
+  if (link.ifindex != endpoint.ifindex || !link.up)
+    return fail(Code::kConflict, "device {} is not as it was", link.name);
+  FL_LET(const bool guarded, programs_.attached(endpoint.ifindex));
+  if (!guarded) return fail(Code::kConflict, "device {} has lost its filters", link.name);
+  FL_TRY(verify_limits(*host_, pod, endpoint.ifindex, endpoint.attachment));
+  return verify_pod_side(pod, endpoint.attachment);
+}
+
+datapath::PodEndpoint Network::pod_endpoint(const Endpoint& endpoint) const {
+  return {.ifindex = endpoint.ifindex,
+          .netns_cookie = endpoint.attachment.netns_cookie,
+          .mac = pod_mac(endpoint.attachment),
+          .host_mac = host_mac(endpoint.attachment),
+          .addresses = endpoint.attachment.addresses,
+          .shaped = endpoint.attachment.asked.bandwidth.ingress_rate != 0};
+}
+
+model::ServedNetns Network::served_netns(const Endpoint& endpoint) {
+  const Attachment& attachment = endpoint.attachment;
+  return {.cookie = attachment.netns_cookie,
+          .path = attachment.netns,
+          .addresses = attachment.addresses,
+          .ifindex = endpoint.ifindex,
+          .pod = {attachment.pod_ns, attachment.pod_name, attachment.pod_uid}};
+}
+
+Result<> Network::save(bool durable) const {
+  JournalState state;
+  state.boot = boot_;
+  for (const auto& [key, endpoint] : endpoints_) state.attachments.push_back(endpoint.attachment);
+  for (const Pool& pool : ipam_.pools()) {
+    state.resting.insert(pool.resting().begin(), pool.resting().end());
+    state.cursors.push_back(pool.cursor());
+    state.ranges.push_back(pool.range());
+  }
+  return journal_.save(state, durable);
+}
+
+}  // namespace fairlead::network
