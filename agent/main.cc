@@ -7,6 +7,7 @@
 //   services   slice controller (manifests), services
 //   network    CNI requests, endpoints
 //   routing    routes, tunnel, uplinks: the ways to other nodes and the world
+//   policy     who may speak with whom
 //   pods       pod workers, probes, CRI events
 //   sockets    ends sockets of backends that are gone
 //   flows      tracked connections and drops, for those who ask
@@ -17,10 +18,11 @@
 //   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
 //   services ──▶ Applied ──▶ pods      pods ──▶ statuses, events, wants of config, static pods, tokens asked ──▶ edge
 //   network ──▶ host ports (table) ──▶ services
+//   edge ──▶ network policies, namespaces, peer pods (tables) ──▶ policy ──▶ pod policies (table) ──▶ network
 //   network ──▶ namespaces (table) ──▶ sockets ◀── BackendsGone ◀── load balancer (services)
 //
-// Stop: intake first (servers), then the edge, then pods, services, network, routing, sockets, flows; threads are
-// joined in that order, and only then is anything destroyed. Pins, devices and pods stay as they are.
+// Stop: intake first (servers), then the edge, then pods, services, network, policy, routing, sockets, flows;
+// threads are joined in that order, and only then is anything destroyed. Pins, devices and pods stay as they are.
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -42,6 +44,7 @@
 #include "agent/cri/client.h"
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_node_paths.h"
+#include "agent/datapath/bpf_policy_maps.h"
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/bpf_socket_clients.h"
 #include "agent/datapath/conntrack.h"
@@ -58,6 +61,7 @@
 #include "agent/node/node.h"
 #include "agent/observe/status_hub.h"
 #include "agent/pods/pods.h"
+#include "agent/policy/policy.h"
 #include "agent/routing/routing.h"
 #include "agent/server/http_server.h"
 #include "agent/server/local_server.h"
@@ -78,6 +82,7 @@ constexpr auto kStaticSource = "static";
 constexpr auto kSliceController = "slice-controller";
 constexpr auto kPods = "pods";
 constexpr auto kNetwork = "network";
+constexpr auto kPolicy = "policy";
 
 std::vector<std::string> sources(std::initializer_list<std::optional<std::string>> named) {
   std::vector<std::string> list;
@@ -120,6 +125,7 @@ class Agent {
     FL_TRY(open_datapath());
     FL_TRY(build_source());
     FL_TRY(build_services());
+    FL_TRY(build_policy());
     FL_TRY(build_network());
     FL_TRY(build_routing());
     FL_TRY(build_flows());
@@ -334,6 +340,25 @@ class Agent {
     return routing_->start();
   }
 
+  Result<> build_policy() {
+    auto [caller, responder] = make_request<Inspect, Json>();
+    FL_LET(policy_maps_, datapath::BpfPolicyMaps::open(*pod_programs_));
+    policy_ = std::make_unique<policy::Policy>(policy_thread_.loop(), clock_,
+                                               policy::Policy::Deps{.node = config_.node_name,
+                                                                    .policies = policies_table_.reader(),
+                                                                    .namespaces = cluster_namespaces_table_.reader(),
+                                                                    .peers = peer_pods_table_.reader(),
+                                                                    .pods = pods_table_.reader(),
+                                                                    .endpoints = namespaces_table_.reader(),
+                                                                    .maps = *policy_maps_,
+                                                                    .pod_policies = pod_policies_table_.writer(kPolicy),
+                                                                    .registry = *registry_,
+                                                                    .inspect = std::move(responder)});
+    components_["policy"] = {"policy.sync", caller};
+    routes_["policy."] = {caller};
+    return {};
+  }
+
   Result<> build_network() {
     auto [caller, responder] = make_request<Inspect, Json>();
     FL_LET(const std::uint32_t mtu, pod_mtu());
@@ -353,6 +378,7 @@ class Agent {
             .registry = *registry_,
             .node = node_table_.reader(),
             .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(pods_table_.reader()),
+            .policies = runs_pods() || !uses_manifests() ? std::optional(pod_policies_table_.reader()) : std::nullopt,
             .services = services_table_.reader()});
     routes_["cni."] = {caller};
     routes_["endpoint."] = {caller};
@@ -485,9 +511,10 @@ class Agent {
   Loop main_loop_;
   std::optional<StopSignals> signals_;
   LoopThread edge_{"edge"}, pods_thread_{"pods"}, services_thread_{"services"}, network_thread_{"network"},
-      routing_thread_{"routing"}, sockets_thread_{"sockets"}, flows_thread_{"flows"};
-  const std::vector<LoopThread*> threads_{&edge_,           &pods_thread_,    &services_thread_, &network_thread_,
-                                          &routing_thread_, &sockets_thread_, &flows_thread_};  // in stop order
+      policy_thread_{"policy"}, routing_thread_{"routing"}, sockets_thread_{"sockets"}, flows_thread_{"flows"};
+  const std::vector<LoopThread*> threads_{&edge_,           &pods_thread_,   &services_thread_,
+                                          &network_thread_, &policy_thread_, &routing_thread_,
+                                          &sockets_thread_, &flows_thread_};  // in stop order
 
   state::Table<model::Service> services_table_{{source()}};
   state::Table<model::EndpointSlice> slices_table_{
@@ -504,6 +531,7 @@ class Agent {
   state::Table<model::Namespace> cluster_namespaces_table_{{source()}};
   state::Table<model::NetworkPolicy> policies_table_{{source()}};
   state::Table<model::PeerPod> peer_pods_table_{{source()}};
+  state::Table<model::PodPolicy> pod_policies_table_{{kPolicy}};
   state::Table<model::HostPort> host_ports_table_{{kNetwork}};
 
   std::optional<datapath::BpfRoot> bpf_root_;
@@ -515,6 +543,7 @@ class Agent {
   std::unique_ptr<datapath::Conntrack> conntrack_;
   std::unique_ptr<datapath::DropEvents> drops_;
   std::unique_ptr<datapath::BpfNodePaths> node_paths_;
+  std::unique_ptr<datapath::BpfPolicyMaps> policy_maps_;
 
   std::map<std::string, observe::Component> components_;
   server::Routes routes_;
@@ -527,6 +556,7 @@ class Agent {
   std::unique_ptr<node::NodeReporter> node_reporter_;
   std::unique_ptr<services::SliceController> slice_controller_;
   std::unique_ptr<services::Services> services_;
+  std::unique_ptr<policy::Policy> policy_;
   std::unique_ptr<network::Network> network_;
   std::unique_ptr<routing::Routing> routing_;
   std::unique_ptr<pods::Pods> pods_;
