@@ -12,13 +12,18 @@ namespace {
 
 constexpr double kInstructionLimit = 300'000;  // of the kernel's million
 
+// Three digits, or all before the point.
+std::string number(double value) {
+  return value >= 100 ? fmt::format("{:.0f}", value) : fmt::format("{:.3g}", value);
+}
+
 }  // namespace
 
 void Report::add(Line line) {
-  std::string text = fmt::format("{:<64} {:>10.1f} {:<12} [{:.1f}, {:.1f}]", line.text, line.us.median, line.unit,
-                                 line.us.low, line.us.high);
+  std::string text = fmt::format("{:<64} {:>10} {:<12} [{}, {}]", line.text, number(line.us.median), line.unit,
+                                 number(line.us.low), number(line.us.high));
   if (line.goal) text += fmt::format("  goal {:g}: {}", *line.goal, line.met() ? "met" : "MISSED");
-  for (const auto& [peer, value] : line.peers) text += fmt::format("  {} {:.1f}", peer, value);
+  for (const auto& [peer, value] : line.peers) text += fmt::format("  {} {}", peer, number(value));
   std::puts(text.c_str());
   std::fflush(stdout);
   lines_.push_back(std::move(line));
@@ -56,10 +61,12 @@ int run(int argc, char** argv, const std::string& name, Result<> (*measure)(cons
     const std::string_view word(argv[i]);
     if (word == "--peers") {
       options.peers = true;
+    } else if (word == "--longer") {
+      options.longer = true;
     } else if (word == "--json" && i + 1 < argc) {
       options.json = argv[++i];
     } else {
-      std::fprintf(stderr, "usage: scripts/bench %s [--peers] [--json FILE]\n", name.c_str());
+      std::fprintf(stderr, "usage: scripts/bench %s [--peers] [--longer] [--json FILE]\n", name.c_str());
       return 2;
     }
   }

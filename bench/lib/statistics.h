@@ -1,45 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
-// What measured samples say: the median, and how sure it is.
+// What measured samples say: a quantile, and how sure it is.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <functional>
+#include <utility>
 #include <vector>
 
 namespace fairlead::bench {
 
-// A median with its 95 % interval.
+// A quantile (the median, unless said otherwise) with its 95 % interval.
 struct Estimate {
   double median = 0;
   double low = 0;
   double high = 0;
 };
 
-// By order statistics, so nothing is assumed of the distribution: of n samples, those n/2 ± 0.98·√n from the smallest.
-inline Estimate estimate(std::vector<double> samples) {
+// A single value, of which nothing is known but itself.
+inline Estimate exactly(double value) {
+  return {value, value, value};
+}
+
+// By order statistics, so nothing is assumed of the distribution: of n samples, those q·n ± 1.96·√(n·q·(1-q)) from the
+// smallest.
+inline Estimate quantile(std::vector<double> samples, double q) {
   if (samples.empty()) return {};
   std::ranges::sort(samples);
   const auto n = static_cast<double>(samples.size());
   const auto at = [&](double rank) { return samples[static_cast<std::size_t>(std::clamp(rank, 0.0, n - 1))]; };
-  const double half = 0.98 * std::sqrt(n);
-  const double median = samples.size() % 2 == 1 ? at((n - 1) / 2) : (at(n / 2 - 1) + at(n / 2)) / 2;
-  return {median, at(std::floor(n / 2 - half)), at(std::ceil(n / 2 + half) - 1)};
+  const double half = 1.96 * std::sqrt(n * q * (1 - q));
+  const double here = (n - 1) * q;  // between two samples, the mean of both
+  return {(at(std::floor(here)) + at(std::ceil(here))) / 2, at(std::floor(n * q - half)),
+          at(std::ceil(n * q + half) - 1)};
 }
 
-// `rounds` times `subject` and `base` in turn, so that whatever the machine does meanwhile meets both; what the subject
-// takes beyond the base.
-inline Estimate compare(std::size_t rounds, const std::function<double()>& subject,
-                        const std::function<double()>& base) {
-  std::vector<double> differences;
+inline Estimate estimate(std::vector<double> samples) {
+  return quantile(std::move(samples), 0.5);
+}
+
+// `rounds` times `subject` and `base` in turn, so that whatever the machine does meanwhile meets both; of each pair
+// what `relate` makes of it.
+inline std::vector<double> in_turn(std::size_t rounds, const std::function<double()>& subject,
+                                   const std::function<double()>& base,
+                                   const std::function<double(double, double)>& relate) {
+  std::vector<double> related;
   for (std::size_t i = 0; i < rounds; ++i) {
     const bool subject_first = i % 2 == 0;
     const double first = subject_first ? subject() : base();
     const double second = subject_first ? base() : subject();
-    differences.push_back(subject_first ? first - second : second - first);
+    related.push_back(subject_first ? relate(first, second) : relate(second, first));
   }
-  return estimate(std::move(differences));
+  return related;
+}
+
+// What the subject takes beyond the base.
+inline Estimate compare(std::size_t rounds, const std::function<double()>& subject,
+                        const std::function<double()>& base) {
+  return estimate(in_turn(rounds, subject, base, std::minus<>()));
 }
 
 }  // namespace fairlead::bench

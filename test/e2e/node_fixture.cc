@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "test/e2e/node_fixture.h"
 
-#include <sched.h>
-#include <signal.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 #include <sstream>
 
@@ -26,14 +17,6 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using testkit::eventually;
 using testkit::run_command;
-
-constexpr auto kCgroup2 = "/sys/fs/cgroup/unified";
-
-// The node's cgroup, as a path under each hierarchy; the child has it from its parent.
-std::string& cgroup_name() {
-  static std::string name;
-  return name;
-}
 
 std::string read(const fs::path& file) {
   std::ifstream in(file);
@@ -56,47 +39,7 @@ std::vector<fs::path> children(const fs::path& folder) {
   return found;
 }
 
-Result<> become_node() {
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail_errno(errno, "prctl");
-  FL_TRY(testkit::enter_node_namespace("node"));
-  if (mount("proc", "/proc", "proc", 0, nullptr) != 0) return fail_errno(errno, "mount /proc");
-  const auto addressed =
-      run_command(fmt::format("ip address add {}/32 dev lo && ip address add {}/128 dev lo nodad", kNodeV4, kNodeV6));
-  if (addressed.code != 0) return fail(Code::kSystem, "addresses of the node: {}", addressed.output);
-  return {};
-}
-
-[[noreturn]] void run_child(const std::function<int()>& tests, const sigset_t& mask) {
-  sigprocmask(SIG_SETMASK, &mask, nullptr);
-  const auto group = testkit::TestCgroup::make(fmt::format("{}/{}", kCgroup2, cgroup_name()), "host");
-  auto ready = group ? group->enter() : std::unexpected(group.error());
-  if (ready) ready = become_node();
-  if (!ready) std::cerr << "no node for the tests: " << ready.error().message() << '\n';
-  std::exit(ready ? tests() : 1);  // what atexit() registered is undone, too
-}
-
 }  // namespace
-
-int run_as_node(const std::function<int()>& tests) {
-  sigset_t watched, before;
-  sigemptyset(&watched);
-  for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&watched, signal);
-  sigprocmask(SIG_BLOCK, &watched, &before);
-  const auto group = testkit::TestCgroup::make(kCgroup2, "node");
-  if (!group || unshare(CLONE_NEWPID) != 0) {
-    std::cerr << "no node for the tests: " << (group ? "unshare" : group.error().message()) << '\n';
-    return 1;
-  }
-  cgroup_name() = fs::path(group->path()).filename();
-  const pid_t child = fork();
-  if (child == 0) run_child(tests, before);
-  int caught = 0;
-  while (sigwait(&watched, &caught) == 0 && caught != SIGCHLD) kill(child, SIGKILL);
-  int status = 0;
-  waitpid(child, &status, 0);
-  testkit::remove_cgroups_named(cgroup_name());
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
 
 Answers answers(const std::string& echo_get_output) {
   Answers found;
@@ -167,7 +110,7 @@ std::vector<std::string> Node::agent_command(const std::string& command) const {
           "--node-name", "node", "--node-ip", fmt::format("{},{}", kNodeV4, kNodeV6),
           "--runtime-endpoint", runtime_endpoint_.empty() ? containerd().endpoint() : runtime_endpoint_,
           "--bpf-root", testkit::bpffs() + "/" + folder_.filename().string(),
-          "--cgroup-root", fmt::format("{}/{}", kCgroup2, cgroup_name()),
+          "--cgroup-root", fmt::format("{}/{}", testkit::kCgroup2, testkit::node_cgroup()),
           "--state-dir", folder_ / "state", "--run-dir", folder_ / "run",
           "--cni-bin-dir", containerd().cni_bin_dir(), "--cni-conf-dir", containerd().cni_conf_dir(),
           "--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address", "127.0.0.1:10256"};
@@ -332,7 +275,8 @@ Answers Node::get(const std::string& pod, const std::string& url, int requests) 
   return answers(ran.output);
 }
 
-Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int new_connections_per_second) {
+Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int new_connections_per_second,
+                           int kept_rate) {
   const auto ids = containers(pod);
   if (ids.size() != 1) return fail(Code::kNotFound, "pod {} has {} running containers", pod, ids.size());
   const fs::path log = folder_ / "load.log";
@@ -357,7 +301,7 @@ Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int n
                                                 "--keepalive",
                                                 "20",
                                                 "--keepalive-rate",
-                                                "20",
+                                                std::to_string(kept_rate),
                                                 "--duration",
                                                 "300s",
                                                 "--until-file",
@@ -376,7 +320,7 @@ std::string Node::leftovers() const {
     if (name.starts_with("fl")) note("device", name);
   }
   if (const Json endpoints = ctl("endpoint list"); endpoints != Json::array()) note("endpoints", endpoints.dump());
-  for (const fs::path& root : testkit::cgroups_named(cgroup_name())) {
+  for (const fs::path& root : testkit::cgroups_named(testkit::node_cgroup())) {
     std::error_code error;
     for (fs::recursive_directory_iterator at(root, error), end; !error && at != end; at.increment(error)) {
       if (at->is_directory() && at->path().filename().string().starts_with("pod")) note("cgroup", at->path());

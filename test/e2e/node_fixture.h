@@ -15,17 +15,14 @@
 #include "agent/base/local_protocol.h"
 #include "agent/base/result.h"
 #include "test/kit/containerd.h"
+#include "test/kit/own_node.h"
 #include "test/kit/process.h"
 
 namespace fairlead::e2e {
 
-// Runs `tests` in a child that is the first process of its own PID, mount and network namespaces and sits in a cgroup
-// of its own: lo has the node's addresses, and however the child ends, its processes, mounts and devices end with it
-// and its cgroups are removed. Call from main(), before threads. The result is the exit status.
-int run_as_node(const std::function<int()>& tests);
-
-inline constexpr auto kNodeV4 = "192.168.77.2";
-inline constexpr auto kNodeV6 = "fd00:77::2";
+using testkit::kNodeV4;
+using testkit::kNodeV6;
+using testkit::run_as_node;
 inline constexpr auto kPodsV4 = "10.244.7.0/24";
 inline constexpr auto kPodsV6 = "fd00:10:244:7::/64";
 
@@ -108,7 +105,9 @@ class Node {
   testkit::CommandResult in_pod(const std::string& pod, const std::string& line) const;
   // `fl-echo get` from a pod, or from the node where `pod` is empty.
   Answers get(const std::string& pod, const std::string& url, int requests) const;
-  Result<PodLoad> load(const std::string& pod, const std::string& url, int new_connections_per_second);
+  // New connections, and 20 that are kept, each with `kept_rate` requests a second.
+  Result<PodLoad> load(const std::string& pod, const std::string& url, int new_connections_per_second,
+                       int kept_rate = 20);
 
   // Whatever of pods is left: devices, endpoints, cgroups, containers, namespaces, folders. Empty: nothing.
   std::string leftovers() const;

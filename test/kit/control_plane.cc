@@ -64,13 +64,7 @@ Result<> ControlPlane::start_all(const Options& options) {
   }
   tokens.close();
 
-  const std::string client = fmt::format("http://127.0.0.1:{}", etcd_port_);
-  const std::string peer = fmt::format("http://127.0.0.1:{}", peer_port_);
-  FL_LET(etcd_, Process::start({binary_, "etcd", "--unsafe-no-fsync", "--data-dir", folder_ / "etcd",
-                                "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls",
-                                peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer,
-                                "--log-level", "error"},
-                               folder_ / "etcd.log"));
+  FL_TRY(start_etcd());
   FL_TRY(start_api_server());
   if (!options.controllers) return {};
   const std::vector<std::string> client_flags{"--leader-elect=false", "--secure-port=0",    "--kubeconfig",
@@ -114,14 +108,39 @@ Result<> ControlPlane::write_client_certificate(const std::string& prefix, const
   return {};
 }
 
-fs::path ControlPlane::write_kubeconfig(const std::string& user, const std::string& token) const {
+fs::path ControlPlane::write_kubeconfig(const std::string& user, const std::string& token,
+                                        const std::string& server) const {
   const fs::path file = folder_ / (user + ".kubeconfig");
   std::ofstream(file) << "apiVersion: v1\nkind: Config\ncurrent-context: test\n"
                       << "contexts: [{name: test, context: {cluster: test, user: test}}]\n"
-                      << "clusters: [{name: test, cluster: {server: '" << url_ << "', certificate-authority: '"
-                      << (folder_ / "pki/apiserver.crt").string() << "'}}]\n"
+                      << "clusters: [{name: test, cluster: {server: '" << (server.empty() ? url_ : server)
+                      << "', certificate-authority: '" << (folder_ / "pki/apiserver.crt").string() << "'}}]\n"
                       << "users: [{name: test, user: {token: '" << token << "'}}]\n";
   return file;
+}
+
+Result<> ControlPlane::start_etcd() {
+  const std::string client = fmt::format("http://127.0.0.1:{}", etcd_port_);
+  const std::string peer = fmt::format("http://127.0.0.1:{}", peer_port_);
+  FL_LET(etcd_, Process::start({binary_, "etcd", "--unsafe-no-fsync", "--data-dir", folder_ / "etcd",
+                                "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls",
+                                peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer,
+                                "--log-level", "error"},
+                               folder_ / "etcd.log"));
+  return {};
+}
+
+Result<> ControlPlane::forget_history() const {
+  const auto ask = [this](const std::string& what, const std::string& body) -> Result<Json> {
+    const auto ran = run_command(
+        fmt::format("curl --silent --max-time 10 -d '{}' http://127.0.0.1:{}/v3/kv/{}", body, etcd_port_, what));
+    const Json answer = Json::parse(ran.output, nullptr, false);
+    if (!answer.is_object() || !answer.contains("header")) return fail(Code::kSystem, "etcd: {}: {}", what, ran.output);
+    return answer;
+  };
+  FL_LET(const Json now, ask("range", R"({"key": "eA=="})"));
+  FL_TRY(ask("compaction", fmt::format(R"({{"revision": "{}"}})", now["header"]["revision"].get<std::string>())));
+  return {};
 }
 
 Result<> ControlPlane::start_api_server() {

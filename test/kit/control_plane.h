@@ -52,13 +52,20 @@ class ControlPlane {
               const std::string& body = {}) const;
   // GET as JSON. Null: no answer, or no such object.
   Json get(const std::string& path) const;
-  // A kubeconfig of whoever `token` is, written as USER.kubeconfig.
-  std::filesystem::path write_kubeconfig(const std::string& user, const std::string& token) const;
+  // A kubeconfig of whoever `token` is, written as USER.kubeconfig. `server`: another way to the API server than url().
+  std::filesystem::path write_kubeconfig(const std::string& user, const std::string& token,
+                                         const std::string& server = {}) const;
   const std::filesystem::path& folder() const { return folder_; }
 
   // Kills the API server, and starts it again on the same port and data.
   void kill_api_server() { api_server_.kill(); }
   Result<> start_api_server();
+  // The same of etcd; the API server stays.
+  void kill_etcd() { etcd_.kill(); }
+  Result<> start_etcd();
+  // Takes the history away: a watch from before now finds its version expired, at the latest once the API server was
+  // restarted.
+  Result<> forget_history() const;
 
  private:
   Result<> start_all(const Options& options);
