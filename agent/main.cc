@@ -23,6 +23,7 @@
 //
 // Stop: intake first (servers), then the edge, then pods, services, network, policy, routing, sockets, flows;
 // threads are joined in that order, and only then is anything destroyed. Pins, devices and pods stay as they are.
+#include <cerrno>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -176,13 +177,20 @@ class Agent {
                                                                      .backends = config_.max_backends}));
     auto [gone, gone_reader] = make_channel<datapath::BackendsGone>();
     FL_LET(balancer_, datapath::BpfLoadBalancer::open(*sock_programs_, gone));
-    FL_LET(dead_sockets_, datapath::DeadSockets::open(*sock_programs_));
-    socket_ender_ =
-        std::make_unique<sockets::SocketEnder>(sockets_thread_.loop(), clock_,
-                                               sockets::SocketEnder::Deps{.namespaces = namespaces_table_.reader(),
-                                                                          .gone = std::move(gone_reader),
-                                                                          .dead = *dead_sockets_,
-                                                                          .registry = *registry_});
+    if (auto dead = datapath::DeadSockets::open(*sock_programs_)) {
+      dead_sockets_ = std::move(*dead);
+      socket_ender_ =
+          std::make_unique<sockets::SocketEnder>(sockets_thread_.loop(), clock_,
+                                                 sockets::SocketEnder::Deps{.namespaces = namespaces_table_.reader(),
+                                                                            .gone = std::move(gone_reader),
+                                                                            .dead = *dead_sockets_,
+                                                                            .registry = *registry_});
+    } else if (dead.error().sys == EPERM) {  // some kernels let nobody walk sockets' storage: do without
+      log::warn("agent", "connections to backends that are gone are left to end by themselves",
+                {{"error", dead.error()}});
+    } else {
+      return std::unexpected(std::move(dead).error());
+    }
     FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
     const std::uint32_t connections =
         config::tracked_connections(config_.conntrack, std::max(std::thread::hardware_concurrency(), 1U));

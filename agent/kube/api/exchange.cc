@@ -74,6 +74,11 @@ std::size_t Exchange::on_header(char* bytes, std::size_t, std::size_t size, void
     std::from_chars(value.data(), value.data() + value.size(), seconds);
     self->response.retry_after = std::chrono::seconds(seconds);
   }
+  if (self->on_data && line == "\r\n") {  // the last of them
+    long status = 0;
+    curl_easy_getinfo(self->easy_.get(), CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 200 && status < 300) self->on_data({});
+  }
   return size;
 }
 

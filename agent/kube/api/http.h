@@ -49,7 +49,8 @@ class HttpClient {
   HttpClient& operator=(const HttpClient&) = delete;
 
   using Done = std::function<void(Result<HttpResponse>)>;
-  // Gets the body piece by piece, of 2xx answers only; false ends the exchange with kCancelled. It must not cancel.
+  // Gets the body piece by piece, of 2xx answers only, and before it an empty piece once such an answer begins; false
+  // ends the exchange with kCancelled. It must not cancel.
   using OnData = std::function<bool(std::string_view)>;
   using CallId = std::uint64_t;
 

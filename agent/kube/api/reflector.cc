@@ -113,6 +113,7 @@ void Reflector::follow(HttpRequest request) {
   call_ = http_.send(
       request, [this, request](Result<HttpResponse> answer) { on_end(request, std::move(answer)); },
       [this](std::string_view bytes) {
+        if (bytes.empty() && !streaming_list_) trouble_.clear();  // it watches; there may be nothing to tell for long
         auto fed = frames_.feed(bytes, [this](const WatchFrame& frame) { return on_frame(frame); });
         if (!fed) broken_ = fail_with(std::move(fed).error(), "GET " + config_.path).error();
         return !broken_;
