@@ -145,6 +145,7 @@ Result<> Policy::reconcile(const std::string& key) {
 }
 
 Result<> Policy::reconcile_pod(const std::string& uid) {
+  judge_again();  // while the pod is still known to be bound to what became stricter
   const OwnPod* pod = desired_.own_pod(uid);
   const auto before = told_.find(uid);
   if (pod == nullptr) {
