@@ -79,7 +79,7 @@ struct PodCapacities {
   std::uint32_t connections = 131'072;  // of each family; rounded up to a multiple of 64
   std::uint32_t translated = 131'072;   // so many of them, of each family, may go through a Service
   SockCapacities services;              // of maps that the socket balancer uses too, where it has not made them yet
-  PolicyCapacities policy;
+  PolicyCapacities policy{};
 };
 
 // Loads bpf/pod.bpf.c once beside its data maps pinned in the root, or makes and pins them. Programs and filters

@@ -483,7 +483,8 @@ TEST_F(PolicyPath, WhatDoesNotFitIsRefusedAndChangesNothing) {
   EXPECT_EQ(maps_->put_rules(POL_MAX_RULES, {}).error().code, Code::kInvalid);
 
   const auto small = testkit::DataPath::open(
-      "small", {.connections = 64, .translated = 64, .policy = {.addresses = 2, .cidrs = 2, .peers = 2}});
+      "small",
+      {.connections = 64, .translated = 64, .services = {}, .policy = {.addresses = 2, .cidrs = 2, .peers = 2}});
   ASSERT_TRUE(small) << small.error().message();
   const auto maps = BpfPolicyMaps::open((*small)->pods()).value();
   for (const char* prefix : {"10.0.0.", "fd00::"}) {
