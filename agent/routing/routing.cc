@@ -132,6 +132,9 @@ void Routing::look(bool deep) {
     }
   }
   forget_changed(before);
+  for (const auto& [ifindex, name] : before.uplinks) {
+    if (!plan_.uplinks.contains(ifindex)) reconciler_.mark(fmt::format("uplink {}", ifindex));
+  }
   if (deep || before.uplinks != plan_.uplinks || before.ipv6 != plan_.ipv6) reconciler_.mark(kStack);
   mark_differences();
   count();
@@ -296,8 +299,6 @@ Result<> Routing::reconcile_device() {
 }
 
 Result<> Routing::reconcile_uplink(std::uint32_t ifindex) {
-  const bool there = std::ranges::find(facts_.links, ifindex, &netlink::Link::ifindex) != facts_.links.end();
-  if (!there) return {};  // and with it all that was on it
   if (!plan_.uplinks.contains(ifindex)) {
     actual_.attached.erase(ifindex);
     return deps_.paths.detach(ifindex);

@@ -209,7 +209,6 @@ TEST_F(RoutingTest, NativeRoutesComeStayAndGo) {
   writer_.erase("n2");
   EXPECT_TRUE(eventually([] { return shown(kV4).empty() && shown(kV6).empty(); }));
   EXPECT_TRUE(eventually([&] { return !paths_.all.contains(cidr("192.0.2.2/32")); }));
-  EXPECT_FALSE(shown("route show 10.1.8.0/24").empty());
 }
 
 TEST_F(RoutingTest, ARestartChangesNothingThatIsRight) {
@@ -311,10 +310,9 @@ TEST_F(RoutingTest, UplinksAreFollowed) {
 
   ip("link delete wan0");
   ip("link add wan0 type veth peer name peer1");
-  EXPECT_TRUE(eventually([&] { return paths_.uplinks.size() == 2 && *paths_.uplinks.rbegin() != before; }));
+  EXPECT_TRUE(eventually([&] { return paths_.uplinks.size() == 1 && *paths_.uplinks.begin() != before; }));
 
   // By address, from the next start on; the device that was named is let go of.
-  paths_.uplinks.erase(before);
   const std::uint32_t named_one = *paths_.uplinks.begin();
   ip("link add eth0 type veth peer name peer2");
   ip("address add 192.0.2.1/24 dev eth0");

@@ -141,7 +141,8 @@ FieldErrors validate_node(const k8s::Node& node) {
   for (int i = 0; i < spec.podcidrs_size(); ++i) {
     const auto range = Cidr::parse(spec.podcidrs(i));
     if (!range) {
-      check.invalid(at("spec.podCIDRs", i), spec.podcidrs(i), range.error().what);
+      check.invalid(at("spec.podCIDRs", i), spec.podcidrs(i),
+                    "must be a valid CIDR value without host bits (e.g. 10.9.8.0/24 or 2001:db8::/64)");
     } else if (!families.insert(range->family()).second) {
       check.invalid(at("spec.podCIDRs", i), spec.podcidrs(i), "may contain no more than one range of each family");
     }
