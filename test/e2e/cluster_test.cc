@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A node of a real cluster: etcd, kube-apiserver (Node and RBAC authorization, NodeRestriction), controller manager and
-// scheduler on one side; the agent's own program and containerd on the other, with the rights of system:node:node and
-// deploy/node-role.yaml, and nothing else.
+// A node of a real cluster: what the API server says happens, and what happens is told to it.
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
 
-#include "test/e2e/node_fixture.h"
-#include "test/kit/control_plane.h"
-#include "test/kit/netns.h"
+#include "test/e2e/cluster_fixture.h"
 
 namespace fairlead::e2e {
 namespace {
@@ -19,158 +13,15 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testkit::ControlPlane;
 using testkit::eventually;
 
-constexpr auto kWeb = "http://10.96.0.80/";
-
-constexpr auto kService = R"(
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  selector: {app: web}
-  clusterIP: 10.96.0.80
-  ports: [{name: http, port: 80, targetPort: http}]
-)";
-
-constexpr auto kDeployment = R"(
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 1
-  strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 3}}
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: echo
-        image: localhost/fairlead/echo:demo
-        imagePullPolicy: IfNotPresent
-        args: [serve, --http, "8080"]
-        env: [{name: ROUND, value: "1"}]
-        ports: [{name: http, containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
-)";
-
-// A pod of one container, `container` being the rest of its fields, `spec` the pod's.
-std::string pod_of(const std::string& name, const std::string& container, const std::string& spec = "") {
-  return fmt::format(R"(
-apiVersion: v1
-kind: Pod
-metadata: {{name: {}, labels: {{app: {}, tier: test}}, annotations: {{note: "two\nlines"}}}}
-spec:
-  {}
-  containers:
-  - {{name: main, image: "localhost/fairlead/echo:demo", imagePullPolicy: IfNotPresent, {}}}
-)",
-                     name, name, spec, container);
-}
-
-class ClusterTest : public testing::Test {
+class ClusterTest : public ClusterFixture {
  protected:
   static void SetUpTestSuite() {
-    auto plane = ControlPlane::start({.folder = std::filesystem::path(testkit::folder()) / "plane",
-                                      .binary = FAIRLEAD_GO_BIN "/k8s",
-                                      .controllers = true,
-                                      .service_cidr = "10.96.0.0/16,fd00:10:96::/112",
-                                      .address = kNodeV4,
-                                      .cluster_cidr = "10.244.0.0/16,fd00:10:244::/48",
-                                      .nodes = {"node"}});
-    ASSERT_TRUE(plane) << plane.error().message();
-    plane_.emplace(std::move(*plane));
-    kubectl("apply -f " FAIRLEAD_SOURCE "/deploy/node-role.yaml");
-    // Static pods beside the API server's: what apply() puts into the folder.
-    const std::string statics = testkit::folder() + "/cluster/manifests";
-    auto made = Node::make("cluster", FAIRLEAD_GO_BIN,
-                           {"--kubeconfig", plane_->node_kubeconfig("node"), "--pod-manifest-path", statics});
-    ASSERT_TRUE(made) << made.error().message();
-    node_ = std::move(*made);
-    const auto started = node_->start_agent();
-    ASSERT_TRUE(started) << started.error().message();
-    ASSERT_TRUE(eventually([] { return node_ready() == "True"; }, 20s)) << node_->agent_log();
-    ASSERT_TRUE(eventually([] { return !object("/api/v1/namespaces/default/serviceaccounts/default").is_null(); }));
-    apply(kService);
-    apply(pod_of("client", R"(args: [serve, --http, "8080"])"));
-    ASSERT_TRUE(eventually([] { return pod_ready("client"); }, 20s)) << describe("pod client");
+    ASSERT_NO_FATAL_FAILURE(start_plane());
+    start_node(plane_->node_kubeconfig("node"));
   }
-  static void TearDownTestSuite() {
-    node_.reset();
-    plane_.reset();
-  }
-  void SetUp() override {
-    ASSERT_NE(node_, nullptr);
-    ASSERT_TRUE(node_->agent_runs()) << node_->agent_log();
-  }
-  void TearDown() override {
-    if (HasFailure() && node_) std::cerr << node_->agent_log();
-  }
-
-  // `kubectl … ` must succeed; its output.
-  static std::string kubectl(const std::string& args) {
-    const auto result = plane_->kubectl(args);
-    EXPECT_EQ(result.code, 0) << args << ": " << result.output;
-    return result.output;
-  }
-  static void apply(const std::string& text) {
-    const auto file = std::filesystem::path(testkit::folder()) / "apply.yaml";
-    std::ofstream(file) << text;
-    kubectl("apply -f " + file.string());
-  }
-  static std::string describe(const std::string& what) { return plane_->kubectl("describe " + what).output; }
-
-  static Json object(const std::string& path) { return plane_->get(path); }
-  static Json pod(const std::string& name) { return object("/api/v1/namespaces/default/pods/" + name); }
-  static std::string node_ready() {
-    for (const Json& each : at(object("/api/v1/nodes/node"), "/status/conditions", Json::array())) {
-      if (each["type"] == "Ready") return each["status"];
-    }
-    return {};
-  }
-  static Json at(const Json& object, const std::string& pointer, Json otherwise = Json()) {
-    return object.is_object() ? object.value(Json::json_pointer(pointer), otherwise) : otherwise;
-  }
-  static bool is_ready(const Json& pod) {
-    return std::ranges::any_of(at(pod, "/status/conditions", Json::array()), [](const Json& condition) {
-      return condition["type"] == "Ready" && condition["status"] == "True";
-    });
-  }
-  static bool pod_ready(const std::string& name) { return is_ready(pod(name)); }
-  // Pods of the Deployment, as the API server has them.
-  static std::vector<Json> web_pods() {
-    const Json list = object("/api/v1/namespaces/default/pods?labelSelector=app%3Dweb");
-    return at(list, "/items", Json::array()).get<std::vector<Json>>();
-  }
-  static bool web_is(std::size_t ready) {
-    const auto pods = web_pods();
-    return pods.size() == ready && std::ranges::all_of(pods, is_ready);
-  }
-  static void scale(int replicas) { kubectl(fmt::format("scale deployment web --replicas={}", replicas)); }
-  static void deploy(int replicas) {
-    apply(kDeployment);
-    scale(replicas);
-    ASSERT_TRUE(eventually([&] { return web_is(static_cast<std::size_t>(replicas)); }, 60s)) << kubectl("get pods");
-  }
-  static std::set<std::string> web_addresses() {
-    std::set<std::string> found;
-    for (const Json& each : web_pods()) found.insert(at(each, "/status/podIP", "").get<std::string>());
-    return found;
-  }
-  static std::set<std::string> lines(const std::string& text) {
-    std::set<std::string> found;
-    std::istringstream in(text);
-    for (std::string line; std::getline(in, line);) found.insert(line);
-    return found;
-  }
-
-  static std::optional<ControlPlane> plane_;
-  static std::unique_ptr<Node> node_;
 };
-std::optional<ControlPlane> ClusterTest::plane_;
-std::unique_ptr<Node> ClusterTest::node_;
 
 TEST_F(ClusterTest, TheNodeIsDescribedAsItIs) {
   const Json node = object("/api/v1/nodes/node");
@@ -243,8 +94,8 @@ TEST_F(ClusterTest, ADeploymentIsScaledAndRolledUnderLoad) {
 
 // While a container runs, its Pod object is there; and it gets the grace that its user gave.
 TEST_F(ClusterTest, APodObjectGoesOnlyAfterItsContainers) {
-  apply(pod_of("stubborn", R"(command: [sh, -c, "trap '' TERM; while true; do sleep 1; done"])",
-               "terminationGracePeriodSeconds: 60"));
+  apply(pod_in_cluster("stubborn", R"(command: [sh, -c, "trap '' TERM; while true; do sleep 1; done"])",
+                       "terminationGracePeriodSeconds: 60"));
   ASSERT_TRUE(eventually([] { return pod_ready("stubborn"); }, 20s)) << describe("pod stubborn");
   const auto begin = std::chrono::steady_clock::now();
   kubectl("delete pod stubborn --grace-period=3 --wait=false");
@@ -267,12 +118,12 @@ TEST_F(ClusterTest, APodObjectGoesOnlyAfterItsContainers) {
 }
 
 TEST_F(ClusterTest, AVanishedPodIsKilledByItsUid) {
-  apply(pod_of("twin", R"(args: [serve, --http, "8080"])"));
+  apply(pod_in_cluster("twin", R"(args: [serve, --http, "8080"])"));
   ASSERT_TRUE(eventually([] { return pod_ready("twin"); }, 20s)) << describe("pod twin");
   const auto first = node_->containers("twin");
   const Json uid = pod("twin")["metadata"]["uid"];
   kubectl("delete pod twin --grace-period=0 --force");
-  apply(pod_of("twin", R"(args: [serve, --http, "8080"])"));
+  apply(pod_in_cluster("twin", R"(args: [serve, --http, "8080"])"));
   ASSERT_TRUE(eventually([] { return pod_ready("twin"); }, 45s)) << describe("pod twin");
   EXPECT_NE(pod("twin")["metadata"]["uid"], uid);
   const auto second = node_->containers("twin");
@@ -286,7 +137,8 @@ TEST_F(ClusterTest, AVanishedPodIsKilledByItsUid) {
 TEST_F(ClusterTest, APodGetsItsConfigurationAndItsToken) {
   kubectl("create configmap settings --from-literal=colour=green --from-literal=file.txt=hello");
   kubectl("create secret generic keys --from-literal=password=hunter2");
-  apply(pod_of("config", R"(
+  apply(pod_in_cluster(
+      "config", R"(
       command: [sh, -c, "trap 'exit 0' TERM; while true; do sleep 1; done"],
       resources: {limits: {cpu: 500m, memory: 64Mi}},
       envFrom: [{configMapRef: {name: settings}}],
@@ -300,7 +152,7 @@ TEST_F(ClusterTest, APodGetsItsConfigurationAndItsToken) {
             {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory}}}],
       volumeMounts: [{name: settings, mountPath: /settings}, {name: keys, mountPath: /keys},
                      {name: all, mountPath: /all}])",
-               R"(volumes: [{name: settings, configMap: {name: settings}}, {name: keys, secret: {secretName: keys}},
+      R"(volumes: [{name: settings, configMap: {name: settings}}, {name: keys, secret: {secretName: keys}},
             {name: all, projected: {sources: [
               {configMap: {name: settings, items: [{key: colour, path: c/colour}]}},
               {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}},
@@ -338,7 +190,7 @@ TEST_F(ClusterTest, APodGetsItsConfigurationAndItsToken) {
 
 // A static pod is shown by a mirror that its Node owns; the mirror is no way to end it.
 TEST_F(ClusterTest, AStaticPodHasAMirror) {
-  node_->apply("still.yaml", pod_of("still", R"(args: [serve, --http, "8080"])"));
+  node_->apply("still.yaml", pod_in_cluster("still", R"(args: [serve, --http, "8080"])"));
   ASSERT_TRUE(eventually([] { return pod_ready("still-node"); }, 20s)) << kubectl("get pods");
   const Json mirror = pod("still-node");
   EXPECT_EQ(at(mirror, "/metadata/ownerReferences/0/kind"), "Node");
@@ -354,7 +206,7 @@ TEST_F(ClusterTest, AStaticPodHasAMirror) {
 }
 
 TEST_F(ClusterTest, EventsTellAPodsStory) {
-  apply(pod_of("story", R"(command: [sh, -c, "exit 3"])", "restartPolicy: Never"));
+  apply(pod_in_cluster("story", R"(command: [sh, -c, "exit 3"])", "restartPolicy: Never"));
   ASSERT_TRUE(eventually([] { return at(pod("story"), "/status/phase") == "Failed"; }, 20s)) << describe("pod story");
   EXPECT_EQ(at(pod("story"), "/status/containerStatuses/0/state/terminated/exitCode"), 3);
   std::string text;
@@ -412,7 +264,7 @@ TEST_F(ClusterTest, AnApiServerKilledWhileEndpointsChurn) {
   for (const char* kind : {"Service", "EndpointSlice", "Pod"}) {
     EXPECT_THAT(status["missing"].dump(), HasSubstr(fmt::format("api: {}", kind)));
   }
-  node_->apply("alone.yaml", pod_of("alone", R"(args: [serve, --http, "8080"])"));  // needs no API server
+  node_->apply("alone.yaml", pod_in_cluster("alone", R"(args: [serve, --http, "8080"])"));  // needs no API server
   EXPECT_TRUE(eventually([] { return node_->pod_is("alone-node", "Running", "1/1"); }, 20s))
       << node_->ctl("pod list").dump(1);
   EXPECT_TRUE(load->goes_on(1));
