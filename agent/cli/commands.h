@@ -16,6 +16,7 @@ enum class Takes {
   kObject,     // NAME with --namespace, or NAMESPACE/NAME
   kName,       // NAME, handed over as it is
   kFilter,     // the filters of connections and drops
+  kEnds,       // --from, --to and --port of a connection
 };
 
 // How the answer comes.

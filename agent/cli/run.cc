@@ -7,6 +7,7 @@
 
 #include "agent/base/version.h"
 #include "agent/cli/commands.h"
+#include "agent/cli/render_policy.h"
 
 namespace fairlead::cli {
 namespace {
@@ -33,6 +34,11 @@ struct FilterFlag {
   const char* value;
   const char* help;
 };
+constexpr FilterFlag kEnds[] = {
+    {"from", "POD|IP", "Where the connection comes from: NAMESPACE/NAME of a pod, or an address."},
+    {"to", "POD|IP", "Where it goes to."},
+    {"port", "N/PROTOCOL", "The port there, such as 80/TCP."},
+};
 constexpr FilterFlag kFilters[] = {
     {"family", "4|6", "Only IPv4, or only IPv6."},
     {"protocol", "NAME", "Only this protocol: TCP, UDP, SCTP, ICMP, ICMPv6 or a number."},
@@ -48,6 +54,7 @@ std::string synopsis(const Command& command) {
   std::string text = command.group.empty() ? command.verb : command.group + " " + command.verb;
   if (command.takes == Takes::kObject) text += " [NAMESPACE/]NAME";
   if (command.takes == Takes::kName) text += " NAME";
+  if (command.takes == Takes::kEnds) text += " --from … --to … --port …";
   return text;
 }
 
@@ -62,6 +69,8 @@ std::string help_text() {
   out += "\nFilters, of conntrack and monitor; all that are given must hold:\n";
   for (const FilterFlag& each : kFilters) flag(fmt::format("--{} {}", each.name, each.value).c_str(), each.help);
   flag("--count N", "monitor: end after so many.");
+  out += "\nEnds, of policy trace; all are needed:\n";
+  for (const FilterFlag& each : kEnds) flag(fmt::format("--{} {}", each.name, each.value).c_str(), each.help);
   out += "\nFlags:\n";
   flag("--run-dir DIR", "The agent's run folder, where its socket is. Default: /run/fairlead.");
   flag("-o, --output FORMAT", "table, json or yaml. Default: table.");
@@ -86,6 +95,11 @@ void declare(CLI::App& app, std::map<std::string, CLI::App*>& groups, const Comm
     for (const FilterFlag& each : kFilters) verb->add_option(fmt::format("--{}", each.name), options.filter[each.name]);
     if (command.answer == Answer::kStream) verb->add_option("--count", options.count);
   }
+  if (command.takes == Takes::kEnds) {
+    for (const FilterFlag& each : kEnds) {
+      verb->add_option(fmt::format("--{}", each.name), options.filter[each.name])->required();
+    }
+  }
   verb->callback([&options, &command] { options.command = &command; });
 }
 
@@ -93,7 +107,7 @@ Json arguments(const Options& options) {
   Json args = Json::object();
   const Takes takes = options.command->takes;
   if (takes == Takes::kName) args["name"] = options.name;
-  if (takes == Takes::kFilter) {
+  if (takes == Takes::kFilter || takes == Takes::kEnds) {
     for (const auto& [name, value] : options.filter) {
       if (!value.empty()) args[name] = value;
     }
@@ -115,6 +129,8 @@ std::string render(const Options& options, const Json& answer) {
   if (options.format() == Output::kYaml) return render_yaml(answer);
   if (options.command->op == "status") return render_status(answer);
   if (options.command->op == "service.get") return render_service(answer);
+  if (options.command->op == "policy.get") return render_policy(answer);
+  if (options.command->op == "policy.trace") return render_trace(answer);
   if (!options.command->columns.empty()) return render_table(answer, options.command->columns);
   return render_yaml(answer);
 }

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "agent/cli/commands.h"
+#include "agent/cli/render_policy.h"
 
 namespace fairlead::cli {
 namespace {
@@ -122,6 +123,36 @@ TEST(RenderStatus, ShowsAllThatMatters) {
             "a.yaml:14   Pod default/web   spec.containers[0].image   in force    required value\n");
   EXPECT_EQ(render_status({{"ready", true}, {"node", "n1"}, {"version", "0.1.0"}}),
             "Synced:    yes\nServing:   no\nNode:      n1\nVersion:   0.1.0\n");
+}
+
+TEST(RenderPolicy, BothDirections) {
+  EXPECT_EQ(render_policy(Json::parse(R"({"namespace": "shop", "name": "web", "uid": "u1", "addresses": ["10.0.0.2"],
+      "identities": [7], "in_force": true, "host_network": false, "egress": {"isolated": false},
+      "ingress": {"isolated": true, "rule_set": 3, "policies": ["shop/a", "shop/b"], "rules": [
+        {"policy": "shop/a", "rule": "ingress[0]", "peers": ["app=x in shop", "192.0.2.0/24"], "ports": ["80/TCP"]}]}})")),
+            "Name:         shop/web\n"
+            "UID:          u1\n"
+            "Addresses:    10.0.0.2\n"
+            "Identities:   7\n"
+            "In force:     yes\n"
+            "\n"
+            "Ingress: isolated by shop/a; shop/b (rule set 3)\n"
+            "POLICY   RULE         FROM                          PORTS\n"
+            "shop/a   ingress[0]   app=x in shop; 192.0.2.0/24   80/TCP\n"
+            "\n"
+            "Egress: not isolated, all is allowed\n");
+}
+
+TEST(RenderPolicy, Trace) {
+  EXPECT_EQ(render_trace(Json::parse(R"({"allowed": false, "from": "a/b", "from_address": "10.0.0.1", "to": "192.0.2.1",
+      "to_address": "192.0.2.1", "port": "80/TCP", "egress": {"judged": true, "allowed": false, "why": "no rule allows it"},
+      "ingress": {"judged": false, "allowed": true, "why": "elsewhere"}})")),
+            "Verdict:      denied\n"
+            "From:         a/b (10.0.0.1)\n"
+            "To:           192.0.2.1\n"
+            "Port:         80/TCP\n"
+            "Egress:       denied: no rule allows it\n"
+            "Ingress:      not judged here: elsewhere\n");
 }
 
 TEST(RenderYaml, NestsAndQuotesOnlyWhereNeeded) {
