@@ -12,8 +12,9 @@ namespace fairlead::kube {
 namespace {
 
 TEST(Examples, EveryManifestIsAcceptedAndActedOn) {
-  unsigned pods = 0, services = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(FAIRLEAD_EXAMPLES "/demo")) {
+  unsigned pods = 0, services = 0, policies = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(FAIRLEAD_EXAMPLES)) {
+    if (entry.path().parent_path().filename() == "cluster") continue;  // for a control plane
     if (entry.path().extension() != ".yaml") continue;
     std::ifstream file(entry.path());
     const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -27,10 +28,12 @@ TEST(Examples, EveryManifestIsAcceptedAndActedOn) {
       for (const auto& field : object.reported) ADD_FAILURE() << entry.path() << ": " << field << " has no effect";
       pods += object.kind == ManifestKind::kPod;
       services += object.kind == ManifestKind::kService;
+      policies += object.kind == ManifestKind::kNetworkPolicy;
     }
   }
   EXPECT_GE(pods, 4U);
   EXPECT_GE(services, 2U);
+  EXPECT_GE(policies, 1U);
 }
 
 }  // namespace
