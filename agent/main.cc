@@ -386,6 +386,7 @@ class Agent {
             .registry = *registry_,
             .node = node_table_.reader(),
             .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(pods_table_.reader()),
+            // Where a kubelet runs pods that no manifest tells of, no policy can tell them either.
             .policies = runs_pods() || !uses_manifests() ? std::optional(pod_policies_table_.reader()) : std::nullopt,
             .services = services_table_.reader()});
     routes_["cni."] = {caller};
