@@ -7,6 +7,7 @@
 
 #include "agent/datapath/bpf_policy_maps.h"
 #include "bench/lib/report.h"
+#include "bench/policy/control.h"
 #include "bench/prog/driver.h"
 #include "test/kit/data_path.h"
 #include "test/kit/netns.h"
@@ -180,7 +181,11 @@ Result<> measure(const Options&, Report& report) {
     FL_LET(const auto bed, Bed::make(number++, each));
     FL_TRY(bed->measure(*driver, report));
   }
-  return {};
+  FL_LET(const auto path,
+         testkit::DataPath::open("control", {.connections = kConnections, .translated = 0, .services = {}}));
+  FL_LET(const auto maps, datapath::BpfPolicyMaps::open(path->pods()));
+  FL_TRY(measure_control(*maps, report));
+  return path->root().clear();
 }
 
 }  // namespace
