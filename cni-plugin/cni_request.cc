@@ -172,9 +172,8 @@ std::expected<void, CniError> fill_args(const Environment& environment, const Js
     return {};
   }
   FL_LET(const Args args, parse_args(environment("CNI_ARGS")));
-  for (const auto& [key, name] : {std::pair{"K8S_POD_NAMESPACE", "podNamespace"},
-                                  {"K8S_POD_NAME", "podName"},
-                                  {"K8S_POD_UID", "podUid"}}) {
+  for (const auto& [key, name] :
+       {std::pair{"K8S_POD_NAMESPACE", "podNamespace"}, {"K8S_POD_NAME", "podName"}, {"K8S_POD_UID", "podUid"}}) {
     const auto at = args.find(key);
     request.args[name] = at == args.end() ? "" : at->second;
   }

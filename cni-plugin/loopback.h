@@ -9,8 +9,8 @@
 
 namespace fairlead::cni {
 
-// ADD sets lo of the request's namespace up and gives the CNI result; CHECK looks; all else has nothing to do. Moves the
-// process into that namespace.
+// ADD sets lo of the request's namespace up and gives the CNI result; CHECK looks; all else has nothing to do. Moves
+// the process into that namespace.
 std::expected<Json, CniError> run_loopback(const CniRequest& request);
 
 }  // namespace fairlead::cni

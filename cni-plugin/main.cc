@@ -59,7 +59,8 @@ int run_del(const CniRequest& request, std::int64_t asked_ns) {
   if (answer) return 0;
   if (!is_away(answer.error())) return fail(request, from_agent(request.command, answer.error()));
   const auto spooled = spool_del(request.run_dir, request.container, request.ifname, asked_ns);
-  if (answer.error().code == Code::kUnavailable) answer = local_call(request.socket(), request.op, request.args, kDeadline);
+  if (answer.error().code == Code::kUnavailable)
+    answer = local_call(request.socket(), request.op, request.args, kDeadline);
   if (spooled || answer) return 0;
   return fail(request, {CniCode::kIo, fmt::format("no agent took the DEL and it cannot be recorded for later: {}",
                                                   spooled.error().message())});

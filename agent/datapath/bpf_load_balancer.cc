@@ -103,7 +103,8 @@ std::uint32_t BpfLoadBalancer::find_or_claim(const std::string& name, const Serv
 
 Result<> BpfLoadBalancer::apply(const std::string& name, const ServiceEntry& wanted) {
   FL_LET(ServiceEntry entry, normalized(name, wanted));
-  if (auto settled = settle_sharing(entry); !settled) return fail_with(settled.error(), fmt::format("service {}", name));
+  if (auto settled = settle_sharing(entry); !settled)
+    return fail_with(settled.error(), fmt::format("service {}", name));
   const std::uint32_t index = find_or_claim(name, entry);
   if (index == 0) {
     entry.draining.clear();

@@ -29,8 +29,8 @@ std::optional<std::uint64_t> read_rate(const nlmsghdr* header) {
   if (nlmsg_parse(const_cast<nlmsghdr*>(header), sizeof(tcmsg), attrs, TCA_MAX, nullptr) != 0) return std::nullopt;
   if (attrs[TCA_KIND] == nullptr || std::string("tbf") != nla_get_string(attrs[TCA_KIND])) return std::nullopt;
   nlattr* options[TCA_TBF_MAX + 1];
-  if (attrs[TCA_OPTIONS] == nullptr ||
-      nla_parse_nested(options, TCA_TBF_MAX, attrs[TCA_OPTIONS], nullptr) != 0 || options[TCA_TBF_PARMS] == nullptr) {
+  if (attrs[TCA_OPTIONS] == nullptr || nla_parse_nested(options, TCA_TBF_MAX, attrs[TCA_OPTIONS], nullptr) != 0 ||
+      options[TCA_TBF_PARMS] == nullptr) {
     return std::nullopt;
   }
   if (options[TCA_TBF_RATE64] != nullptr) return nla_get_u64(options[TCA_TBF_RATE64]);

@@ -10,9 +10,7 @@ std::map<std::string, datapath::ServiceEntry> compute_host_port(const std::strin
   std::map<std::string, datapath::ServiceEntry> entries;
   const std::vector<IpAddress> served = row.host_address ? std::vector{*row.host_address} : node_ips;
   for (const IpAddress& pod : row.pod_addresses) {
-    datapath::ServiceEntry entry{.frontends = {},
-                                 .backends = {{pod, row.container_port}},
-                                 .shares_addresses = true};
+    datapath::ServiceEntry entry{.frontends = {}, .backends = {{pod, row.container_port}}, .shares_addresses = true};
     for (const IpAddress& address : served) {
       if (address.family() == pod.family()) entry.frontends.push_back({address, row.host_port, row.protocol});
     }

@@ -129,12 +129,14 @@ Result<Plugin> plugin(const std::string& name, const std::string& program, const
 }
 
 Result<Plugin> ours() {
-  return plugin("ours", FAIRLEAD_CNI,
-                {{"cniVersion", "1.0.0"}, {"name", "fairlead"}, {"type", "fairlead-cni"}, {"runDir", testkit::folder()}});
+  return plugin(
+      "ours", FAIRLEAD_CNI,
+      {{"cniVersion", "1.0.0"}, {"name", "fairlead"}, {"type", "fairlead-cni"}, {"runDir", testkit::folder()}});
 }
 
 Result<Plugin> reference() {
-  const Json range = Json::array({Json::array({{{"subnet", "10.2.0.0/22"}}}), Json::array({{{"subnet", "fd00:2::/64"}}})});
+  const Json range =
+      Json::array({Json::array({{{"subnet", "10.2.0.0/22"}}}), Json::array({{{"subnet", "fd00:2::/64"}}})});
   const Json ipam{{"type", "host-local"},
                   {"ranges", range},
                   {"dataDir", testkit::folder() + "/host-local"},
@@ -155,7 +157,8 @@ Estimate exactly(double value) {
 void report_both(Report& report, const std::string& text, const std::vector<double>& mine,
                  const std::vector<double>& peers, std::optional<double> median_goal, std::optional<double> p99_goal) {
   const auto peer = [&](double value) {
-    return peers.empty() ? std::map<std::string, double>() : std::map<std::string, double>{{"bridge+host-local", value}};
+    return peers.empty() ? std::map<std::string, double>()
+                         : std::map<std::string, double>{{"bridge+host-local", value}};
   };
   report.add({.text = text + ", median",
               .unit = "ms",

@@ -15,16 +15,14 @@ Result<std::unique_ptr<Node>> Node::start() {
   FL_LET(const auto ranges, parse_cidr_list("10.1.0.0/22,fd00:1::/64"));
   node->network_ = std::make_unique<network::Network>(
       node->loop_, node->clock_,
-      network::Network::Deps{.config = {.pod_cidrs = ranges,
-                                        .node_ips = {},
-                                        .state_dir = testkit::folder(),
-                                        .run_dir = testkit::folder()},
-                             .programs = *node->programs_,
-                             .sockets = node->sockets_,
-                             .namespaces = node->namespaces_.writer("network"),
-                             .host_ports = node->host_ports_.writer("network"),
-                             .requests = std::move(responder),
-                             .registry = node->registry_});
+      network::Network::Deps{
+          .config = {.pod_cidrs = ranges, .node_ips = {}, .state_dir = testkit::folder(), .run_dir = testkit::folder()},
+          .programs = *node->programs_,
+          .sockets = node->sockets_,
+          .namespaces = node->namespaces_.writer("network"),
+          .host_ports = node->host_ports_.writer("network"),
+          .requests = std::move(responder),
+          .registry = node->registry_});
   FL_TRY(node->network_->start());
   node->server_ = std::make_unique<server::LocalServer>(node->loop_, testkit::folder() + "/agent.sock",
                                                         server::Routes{{"cni.", {node->caller_}}});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CNI plugin as container runtimes use and misuse it: every version and command, chains with other plugins, an agent
-// that is away, full disks, calls at once and out of order. One node, its agent in this process, the real plugin.
+// The CNI plugin as container runtimes use and misuse it: every version and command, chains with other plugins, an
+// agent that is away, full disks, calls at once and out of order. One node, its agent in this process, the real plugin.
 #include <gmock/gmock.h>
 #include <sys/mount.h>
 
@@ -72,9 +72,8 @@ class Cni : public testing::Test {
   static PluginResult gc(const std::vector<std::string>& valid, const std::string& network = "fairlead") {
     Json list = Json::array();
     for (const std::string& container : valid) list.push_back({{"containerID", container}, {"ifname", "eth0"}});
-    return run_plugin(
-        "GC", "", "",
-        configuration({{"cniVersion", "1.1.0"}, {"name", network}, {"cni.dev/valid-attachments", list}}));
+    return run_plugin("GC", "", "",
+                      configuration({{"cniVersion", "1.1.0"}, {"name", network}, {"cni.dev/valid-attachments", list}}));
   }
   static PluginResult status() { return run_plugin("STATUS", "", "", configuration({{"cniVersion", "1.1.0"}})); }
 
@@ -119,9 +118,8 @@ TEST_F(Cni, BehindAnotherPluginItsResultIsCarriedOn) {
   const Json before{{"cniVersion", "1.0.0"},
                     {"interfaces", {{{"name", "net1"}, {"sandbox", netns.path()}}}},
                     {"ips", {{{"address", "192.0.2.5/24"}, {"interface", 0}}}}};
-  const PluginResult added =
-      run_plugin("ADD", "a", netns.path(),
-                 configuration({{"prevResult", before}, {"dns", {{"nameservers", {"192.0.2.53"}}}}}));
+  const PluginResult added = run_plugin(
+      "ADD", "a", netns.path(), configuration({{"prevResult", before}, {"dns", {{"nameservers", {"192.0.2.53"}}}}}));
   ASSERT_EQ(added.exit_code, 0) << added.output;
   EXPECT_EQ(added.output["interfaces"][0], before["interfaces"][0]);
   EXPECT_EQ(added.output["interfaces"].size(), 3U);
@@ -327,10 +325,9 @@ TEST_F(Cni, PortMappingsBecomeRowsAndBelongToOnePod) {
   const PluginResult refused = ask_for("b", b, port(8080, "10.0.0.1"));
   EXPECT_EQ(refused.output["code"], 7);
   EXPECT_THAT(refused.output.value("msg", ""), HasSubstr("default/pod-a"));
-  node_->service_table.writer("api").upsert(
-      "default/web", model::Service{.id = {"default", "web", "u"},
-                                    .type = model::ServiceType::kNodePort,
-                                    .ports = {{.port = 80, .node_port = 30080}}});
+  node_->service_table.writer("api").upsert("default/web", model::Service{.id = {"default", "web", "u"},
+                                                                          .type = model::ServiceType::kNodePort,
+                                                                          .ports = {{.port = 80, .node_port = 30080}}});
   EXPECT_TRUE(eventually([&] {
     const PluginResult taken = ask_for("b", b, port(30080));
     if (taken.exit_code == 0) run_plugin("DEL", "b", b.path());

@@ -42,8 +42,8 @@ TEST(CniSpool, WhatIsNoRecordOrOfAnEarlierBootIsToldApart) {
   const std::string spool_folder = std::filesystem::path(read_spool(run_dir)->dels[0].path).parent_path();
   std::ofstream(spool_folder + "/1.del") << "garbage {";
   std::ofstream(spool_folder + "/2.del") << R"({"boot": "another", "container": "a", "ifname": "eth0", "askedNs": 1})";
-  std::ofstream(spool_folder + "/3.del")
-      << R"({"boot": ")" << boot_id() << R"(", "container": "../a", "ifname": "eth0", "askedNs": 1})";
+  std::ofstream(spool_folder + "/3.del") << R"({"boot": ")" << boot_id()
+                                         << R"(", "container": "../a", "ifname": "eth0", "askedNs": 1})";
   std::ofstream(spool_folder + "/4.del.tmp") << "being written";
   const Spool spool = read_spool(run_dir).value();
   EXPECT_EQ(spool.dels.size(), 1U);

@@ -7,11 +7,12 @@ namespace fairlead::cni {
 namespace {
 
 // As the agent answers cni.add.
-const Json kOurs{{"interfaces", {{{"name", "fl0"}, {"mtu", 1450}}, {{"name", "eth0"}, {"mtu", 1450}, {"sandbox", "/n"}}}},
-                 {"ips",
-                  {{{"address", "10.0.0.2/32"}, {"gateway", "169.254.1.1"}, {"interface", 1}},
-                   {{"address", "fd00::2/128"}, {"gateway", "fe80::1"}, {"interface", 1}}}},
-                 {"routes", {{{"dst", "0.0.0.0/0"}, {"gw", "169.254.1.1"}}}}};
+const Json kOurs{
+    {"interfaces", {{{"name", "fl0"}, {"mtu", 1450}}, {{"name", "eth0"}, {"mtu", 1450}, {"sandbox", "/n"}}}},
+    {"ips",
+     {{{"address", "10.0.0.2/32"}, {"gateway", "169.254.1.1"}, {"interface", 1}},
+      {{"address", "fd00::2/128"}, {"gateway", "fe80::1"}, {"interface", 1}}}},
+    {"routes", {{{"dst", "0.0.0.0/0"}, {"gw", "169.254.1.1"}}}}};
 
 CniRequest request(const char* version, Json previous = {}, Json dns = {}) {
   CniRequest out;
@@ -86,8 +87,8 @@ TEST(CniResult, StatusSaysWhyNoAddCanBeServed) {
 }
 
 TEST(CniResult, VersionNamesAllThatAreSpoken) {
-  EXPECT_EQ(version_result("1.0.0"), (Json{{"cniVersion", "1.0.0"},
-                                           {"supportedVersions", {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}}}));
+  EXPECT_EQ(version_result("1.0.0"),
+            (Json{{"cniVersion", "1.0.0"}, {"supportedVersions", {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}}}));
 }
 
 TEST(CniResult, TheAgentsErrorsBecomeTheSpecs) {

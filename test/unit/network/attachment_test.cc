@@ -144,8 +144,7 @@ TEST(Attachment, WhatCannotBeAskedIsRefusedByName) {
            {mapping({{"hostPort", 80}}), "portMappings[0].containerPort"},
            {mapping({{"hostPort", 80}, {"containerPort", 80}, {"protocol", "icmp"}}), "portMappings[0].protocol"},
            {mapping({{"hostPort", 80}, {"containerPort", 80}, {"hostIP", "x"}}), "portMappings[0].hostIP"},
-           {one("portMappings",
-                {{{"hostPort", 80}, {"containerPort", 80}}, {{"hostPort", 80}, {"containerPort", 81}}}),
+           {one("portMappings", {{{"hostPort", 80}, {"containerPort", 80}}, {{"hostPort", 80}, {"containerPort", 81}}}),
             "portMappings[1]"},
            {one("bandwidth", 7), "bandwidth"},
            {one("bandwidth", {{"ingressRate", -5}}), "bandwidth.ingressRate"},
@@ -184,8 +183,8 @@ TEST(Attachment, AListOfWhatIsValidIsRead) {
   const Json args{{"network", "n"},
                   {"valid", {{{"containerID", "a"}, {"ifname", "eth0"}}, {{"containerID", "b"}, {"ifname", "eth1"}}}}};
   EXPECT_EQ(parse_garbage_list(args)->valid, (std::set<std::string>{"a/eth0", "b/eth1"}));
-  for (const Json& bad : {Json(7), Json::object(), Json{{"valid", 7}}, Json{{"valid", {7}}},
-                          Json{{"valid", {{{"containerID", "a"}}}}}}) {
+  for (const Json& bad :
+       {Json(7), Json::object(), Json{{"valid", 7}}, Json{{"valid", {7}}}, Json{{"valid", {{{"containerID", "a"}}}}}}) {
     EXPECT_FALSE(parse_garbage_list(bad)) << bad;
   }
 }
