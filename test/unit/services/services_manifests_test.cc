@@ -111,6 +111,7 @@ TEST_F(ManifestsTest, PodsBecomeBackendsByWayOfSlices) {
   EXPECT_TRUE(balancer.calls.empty());
   pods.set_complete();
   nodes.set_complete();
+  host_ports.set_complete();
   loop.poll();
   EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1 10.0.0.2");
   auto leaving = pod("a", "web", {"10.0.0.1"});

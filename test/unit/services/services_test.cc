@@ -25,6 +25,9 @@ TEST_F(ServicesTest, TouchesNothingBeforeAllIsKnownAndCleansUpLast) {
   EXPECT_TRUE(balancer.calls.empty());
   nodes.set_complete();
   loop.poll();
+  EXPECT_TRUE(balancer.calls.empty());
+  host_ports.set_complete();
+  loop.poll();
   EXPECT_EQ(balancer.calls,
             (std::vector<std::string>{std::string("apply ") + kDb, std::string("apply ") + kWeb, "remove_unclaimed"}));
   EXPECT_EQ(balancer.backends(kWeb), "10.0.0.1");
