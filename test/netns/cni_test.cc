@@ -151,7 +151,7 @@ TEST_F(Cni, OthersChainBehindIt) {
   EXPECT_EQ(result["interfaces"], ours["interfaces"]);
   EXPECT_EQ(other("ADD", "portmap", {{"runtimeConfig", {{"portMappings", Json::array()}}}}).code, 0);
   EXPECT_EQ(run_plugin("CHECK", "a", netns.path(), configuration({{"prevResult", result}})).exit_code, 0);
-  EXPECT_EQ(other("DEL", "tuning", {}).code, 0);
+  EXPECT_EQ(other("DEL", "tuning", Json::object()).code, 0);
 }
 
 TEST_F(Cni, StatusSaysWhetherAnAddCanBeServed) {
@@ -238,6 +238,7 @@ TEST_F(Cni, ADelEndsAnAddThatStillWaits) {
     added = std::move(answer);
     loop.stop();
   });
+  loop.poll();  // it is asked now
   ASSERT_TRUE(node_->ask("cni.del", args));
   node_->pod_table.writer("api").upsert(
       "uid", model::Pod{.id = {"default", "pod-a", "uid"}, .object = nullptr, .source = "api"});

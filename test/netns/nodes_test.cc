@@ -233,7 +233,7 @@ TYPED_TEST(Nodes, AServiceHasItsBackendOnTheOtherNode) {
       Result<IpAddress> who;
       // The Service takes a moment to get into the maps.
       EXPECT_TRUE(eventually([&] { return bool(who = seen(this->pod("a1").netns(), service)); })) << why(who);
-      if (who) EXPECT_EQ(*who, this->pod("a1").address(family));
+      EXPECT_EQ(who.value_or(IpAddress()), this->pod("a1").address(family));
       auto stream = in(this->pod("a1").netns(), [&] { return Stream::connect(service); });
       ASSERT_TRUE(stream) << why(stream);
       EXPECT_TRUE(stream->exchange(1U << 20));

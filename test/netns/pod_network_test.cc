@@ -209,10 +209,16 @@ TEST_F(PodNetwork, TheLastHopIsAnsweredByTheNode) {
 
 TEST_F(PodNetwork, AddTwiceIsAddOnce) {
   const Pod a = add_pod("a");
-  const Json before = node_->ask("endpoint.list", {}).value();
+  // All but when it was asked for, which spares it from DELs that are older.
+  const auto listed = [&] {
+    Json all = node_->ask("endpoint.list", {}).value();
+    for (Json& each : all) each.erase("addedNs");
+    return all;
+  };
+  const Json before = listed();
   const PluginResult again = run_plugin("ADD", "a", a.netns.path());
   EXPECT_EQ(again.exit_code, 0) << again.output;
-  EXPECT_EQ(node_->ask("endpoint.list", {}).value(), before);
+  EXPECT_EQ(listed(), before);
 }
 
 TEST_F(PodNetwork, AddAfterTheSandboxWasMadeAnewStartsFromTheBeginning) {

@@ -105,6 +105,10 @@ class PolicyNetwork : public testing::Test {
   void TearDown() override {
     const Json left = node_->ask("endpoint.list", {}).value();
     for (const Json& endpoint : left) EXPECT_TRUE(node_->ask("cni.del", endpoint));
+    // The next test's pods get the same addresses.
+    const auto contents = maps_->read();
+    ASSERT_TRUE(contents) << contents.error().message();
+    for (const auto& [address, identity] : contents->addresses) EXPECT_TRUE(maps_->erase_identity(address));
     maps_.reset();
     node_.reset();
     std::filesystem::remove(testkit::folder() + "/ipam.json");
