@@ -43,11 +43,13 @@ static __always_inline enum drop_reason refuse(struct __sk_buff *skb, struct scr
 	return reason;
 }
 
-/* Whether the node's routes say that the packet is for the node itself. */
-static __always_inline bool is_for_node(struct __sk_buff *skb, const struct packet *packet, bool is_v4)
+/* Whether the node's routes say that the packet is for the node itself. With a stack of its own: the callers' is full. */
+__noinline int is_for_node(struct __sk_buff *skb, const struct packet *packet, __u32 is_v4)
 {
 	struct bpf_fib_lookup fib = { .family = is_v4 ? AF_INET : AF_INET6, .ifindex = skb->ifindex };
 
+	if (!packet)
+		return 0;
 	if (is_v4) {
 		fib.ipv4_src = packet->source.words[3];
 		fib.ipv4_dst = packet->destination.words[3];
