@@ -56,7 +56,8 @@ Result<> set_token_bucket(Socket& socket, std::uint32_t ifindex, const TokenBuck
 }
 
 Result<std::optional<std::uint64_t>> token_bucket_rate(Socket& socket, std::uint32_t ifindex) {
-  Message message(RTM_GETQDISC, 0, root_of(ifindex, 0));
+  // Without the flag the kernel tells listeners of the group alone.
+  Message message(RTM_GETQDISC, NLM_F_ECHO, root_of(ifindex, 0));
   std::optional<std::uint64_t> rate;
   auto asked = socket.conversation().exchange(message, fmt::format("device #{}: read its rate limit", ifindex),
                                               [&](const nlmsghdr* header) { rate = read_rate(header); });
