@@ -229,6 +229,8 @@ static __always_inline const struct endpoint *find_route(struct __sk_buff *skb, 
 	const struct endpoint *to = endpoint_by_address(destination, &route->hint, is_v4);
 
 	route->destination = *destination;
+	/* A way that was found to another destination before is not this one's. */
+	route->known = false;
 	if (to)
 		return to;
 	if (is_v4)
