@@ -215,9 +215,7 @@ std::map<std::uint32_t, std::string> find_uplinks(const Settings& settings, cons
                           : std::ranges::find(facts.links, at->ifindex, &netlink::Link::ifindex);
     if (link == facts.links.end()) {
       failing["address " + own.str()] = "no device carries this address of the node";
-    } else if (link->name == "lo") {
-      failing["address " + own.str()] = "it is on lo: name the devices that lead out of the node by --uplink";
-    } else {
+    } else if (link->name != "lo") {  // else only --uplink can say which devices lead out; without, the stack routes
       found[link->ifindex] = link->name;
     }
   }
