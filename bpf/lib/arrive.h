@@ -43,7 +43,8 @@ static __always_inline enum drop_reason refuse(struct __sk_buff *skb, struct scr
 	return reason;
 }
 
-/* Whether the node's routes say that the packet is for the node itself. With a stack of its own: the callers' is full. */
+/* Whether the node's routes say that the packet is for the node itself. With a stack of its own: the callers' is full.
+ */
 __noinline int is_for_node(struct __sk_buff *skb, const struct packet *packet, __u32 is_v4)
 {
 	struct bpf_fib_lookup fib = { .family = is_v4 ? AF_INET : AF_INET6, .ifindex = skb->ifindex };
