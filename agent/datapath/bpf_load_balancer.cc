@@ -66,8 +66,13 @@ std::vector<Frontend> missing_in(const std::vector<Frontend>& all, const std::ve
 
 Result<std::unique_ptr<BpfLoadBalancer>> BpfLoadBalancer::open(const SockPrograms& programs,
                                                                Sender<BackendsGone> gone) {
+  // Taking over looks at every element there is; what is mapped for that is given back.
+  const auto take_over = [&]() -> Result<Adopted> {
+    FL_LET(ServiceMaps all, ServiceMaps::open(programs));
+    return adopt(all);
+  };
+  FL_LET(Adopted adopted, take_over());
   FL_LET(ServiceMaps maps, ServiceMaps::open(programs));
-  FL_LET(Adopted adopted, adopt(maps));
   FL_LET(std::unique_ptr<GracePeriod> grace, GracePeriod::start());
   const std::set<IpAddress> addresses = std::move(adopted.addresses);
   std::unique_ptr<BpfLoadBalancer> balancer(

@@ -2,51 +2,92 @@
 // MappedArray<T>: a BPF array map seen as memory, so that one field is written by one store.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
+#include <new>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
 
 namespace fairlead::datapath {
 
-// Owner: one. Threads: one writer; BPF programs read at the same time, so what they may see is written by store().
-// Elements are those of a BPF_F_MMAPABLE array, whose stride is the value's size rounded up to 8 bytes.
+// Owner: one. Threads: one; BPF programs read at the same time, so what they may see is written by store().
+// Elements are those of a BPF_F_MMAPABLE array, whose stride is the value's size rounded up to 8 bytes. The kernel
+// counts every page that is mapped as the process's, used or not: so a window of the array is mapped once one of its
+// elements is asked for, and std::bad_alloc is thrown where it cannot be. Cost: a window is one system call, after that
+// an element is a bit test.
 template <class T>
 class MappedArray {
   static_assert(sizeof(T) % 8 == 0);
 
  public:
-  // Maps all `size` elements of the map behind `fd`, which stays the caller's.
+  // `size`: all elements of the map behind `fd`, which stays the caller's.
   static Result<MappedArray> open(int fd, std::uint32_t size, const std::string& name) {
-    const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    const std::size_t bytes = (sizeof(T) * size + page - 1) / page * page;
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED) return fail_errno(errno, fmt::format("map {}: mmap", name));
-    return MappedArray(static_cast<T*>(memory), size, bytes);
+    UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    if (!own) return fail_errno(errno, fmt::format("map {}: dup", name));
+    const std::size_t windows = (sizeof(T) * size + kWindow - 1) / kWindow;
+    void* place = mmap(nullptr, windows * kWindow, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED) return fail_errno(errno, fmt::format("map {}: mmap", name));
+    MappedArray array(std::move(own), static_cast<std::byte*>(place), size, windows);
+    if (size != 0 && !array.map(0)) return fail_errno(errno, fmt::format("map {}: mmap", name));
+    return array;
   }
   MappedArray(MappedArray&& other) noexcept
-      : elements_(std::exchange(other.elements_, nullptr)), size_(other.size_), bytes_(other.bytes_) {}
+      : fd_(std::move(other.fd_)),
+        place_(std::exchange(other.place_, nullptr)),
+        size_(other.size_),
+        mapped_(std::move(other.mapped_)) {}
   MappedArray& operator=(MappedArray&&) = delete;
   ~MappedArray() {
-    if (elements_ != nullptr) munmap(elements_, bytes_);
+    if (place_ != nullptr) munmap(place_, mapped_.size() * kWindow);
   }
 
   std::uint32_t size() const { return size_; }
-  const T& operator[](std::uint32_t index) const { return elements_[index]; }
-  T& operator[](std::uint32_t index) { return elements_[index]; }
+  const T& operator[](std::uint32_t index) const { return *reach(index, 1); }
+  T& operator[](std::uint32_t index) { return *reach(index, 1); }
+  // `count` elements from `base` on, within the array.
+  std::span<const T> run(std::uint32_t base, std::uint32_t count) const {
+    return count == 0 ? std::span<const T>{} : std::span<const T>{reach(base, count), count};
+  }
 
  private:
-  MappedArray(T* elements, std::uint32_t size, std::size_t bytes) : elements_(elements), size_(size), bytes_(bytes) {}
-  T* elements_;
+  static constexpr std::size_t kWindow = std::size_t{256} << 10;  // bytes; whole pages of any size there is
+
+  MappedArray(UniqueFd fd, std::byte* place, std::uint32_t size, std::size_t windows)
+      : fd_(std::move(fd)), place_(place), size_(size), mapped_(windows) {}
+
+  T* reach(std::uint32_t index, std::uint32_t count) const {
+    const std::size_t first = sizeof(T) * index;
+    const std::size_t last = first + sizeof(T) * count - 1;
+    for (std::size_t window = first / kWindow; window <= last / kWindow; ++window) {
+      if (!mapped_[window] && !map(window)) throw std::bad_alloc();
+    }
+    return reinterpret_cast<T*>(place_ + first);
+  }
+
+  bool map(std::size_t window) const {
+    const std::size_t bytes = std::min(kWindow, sizeof(T) * size_ - window * kWindow);
+    const void* at = mmap(place_ + window * kWindow, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_.get(),
+                          static_cast<off_t>(window * kWindow));
+    mapped_[window] = at != MAP_FAILED;
+    return mapped_[window];
+  }
+
+  UniqueFd fd_;
+  std::byte* place_;  // of the whole array, reserved
   std::uint32_t size_;
-  std::size_t bytes_;
+  mutable std::vector<bool> mapped_;  // by window
 };
 
 // Stores `value` whole, after everything stored before it.

@@ -60,7 +60,7 @@ class ServiceMaps {
   void free_service(std::uint32_t index);
 
   void write_run(std::uint32_t base, std::span<const std::uint32_t> backends, std::uint32_t tag);
-  std::span<const run_slot> run(std::uint32_t base, std::uint32_t count) const { return {&runs_[base], count}; }
+  std::span<const run_slot> run(std::uint32_t base, std::uint32_t count) const { return runs_.run(base, count); }
 
   BackendRecord backend(Family family, std::uint32_t id) const;
   // Writes a free element as a new generation of it, valid for `service`, with nothing counted.

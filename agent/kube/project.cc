@@ -146,6 +146,7 @@ Result<model::EndpointSlice> project_endpoint_slice(const k8s::EndpointSlice& fr
     FL_LET(const Protocol protocol, parse_protocol(port.protocol()));
     slice.ports.push_back({port.name(), number, protocol});
   }
+  slice.endpoints.reserve(static_cast<std::size_t>(from.endpoints_size()));
   for (int i = 0; i < from.endpoints_size(); ++i) {
     const k8s::Endpoint& each = from.endpoints(i);
     if (each.addresses().empty()) continue;
