@@ -124,7 +124,6 @@ std::vector<std::string> BedNode::command_line() const {
   const std::string own = fmt::format("{}/{}", folder(), name_);
   std::vector<std::string> words{FAIRLEAD_AGENT,
                                  "--mode=dataplane",
-                                 "--manifests=" + bed_.manifests(),
                                  "--node-name=" + name_,
                                  "--node-ip=" + joined(addresses_),
                                  "--service-cidr=10.96.0.0/16,fd00:96::/112",
@@ -134,6 +133,7 @@ std::vector<std::string> BedNode::command_line() const {
                                  "--run-dir=" + run_dir(),
                                  "--metrics-bind-address=off",
                                  "--healthz-bind-address=off"};
+  words.insert(words.end(), bed_.source_.begin(), bed_.source_.end());
   words.insert(words.end(), bed_.options_.flags.begin(), bed_.options_.flags.end());
   return words;
 }
@@ -160,34 +160,40 @@ Result<> BedNode::reboot() {
 }
 
 Result<Json> BedNode::plugin(const std::string& command, const std::string& container, const std::string& netns,
-                             const std::string& pod) const {
+                             const std::string& ns, const std::string& pod, const std::string& uid) const {
   const std::string input = fmt::format("{}/{}/{}.stdin", folder(), name_, container);
   std::ofstream(input) << Json{
       {"cniVersion", "1.0.0"}, {"name", "fairlead"}, {"type", "fairlead-cni"}, {"runDir", run_dir()}};
-  const CommandResult done = run_command(
-      fmt::format("CNI_COMMAND={} CNI_CONTAINERID={} CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/ "
-                  "CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_UID=uid-{}' {} <{}",
-                  command, container, netns, pod, container, FAIRLEAD_CNI, input));
+  const CommandResult done =
+      run_command(fmt::format("CNI_COMMAND={} CNI_CONTAINERID={} CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/ "
+                              "CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}' {} <{}",
+                              command, container, netns, ns, pod, uid, FAIRLEAD_CNI, input));
   if (done.code != 0) return fail(Code::kSystem, "CNI {} of {}: {}", command, pod, done.output);
   return Json::parse(done.output, nullptr, false);
 }
 
-Result<BedPod> BedNode::add_pod(const std::string& name) {
-  const std::string container = fmt::format("{}-{}", name_, name);
-  FL_LET(PodNetns netns, PodNetns::make(container));
-  FL_LET(const Json result, plugin("ADD", container, netns.path(), name));
+Result<std::vector<IpAddress>> BedNode::attach(const PodNetns& netns, const std::string& ns, const std::string& name,
+                                               const std::string& uid) {
+  FL_LET(const Json result, plugin("ADD", fmt::format("{}-{}", name_, name), netns.path(), ns, name, uid));
   std::vector<IpAddress> addresses;
   for (const Json& ip : result.at("ips")) {
     FL_LET(const Cidr address, Cidr::parse(ip.at("address").get<std::string>()));
     addresses.push_back(address.base());
   }
+  return addresses;
+}
+
+Result<BedPod> BedNode::add_pod(const std::string& name) {
+  const std::string container = fmt::format("{}-{}", name_, name);
+  FL_LET(PodNetns netns, PodNetns::make(container));
+  FL_LET(std::vector<IpAddress> addresses, attach(netns, "default", name, "uid-" + container));
   BedPod pod(std::move(netns), container, std::move(addresses));
   FL_TRY(pod.serve(kPodPort));
   return pod;
 }
 
 Result<> BedNode::delete_pod(const BedPod& pod) {
-  FL_TRY(plugin("DEL", pod.container(), pod.netns().path(), "pod"));
+  FL_TRY(plugin("DEL", pod.container(), pod.netns().path(), "default", "pod", "uid-" + pod.container()));
   return {};
 }
 
@@ -217,6 +223,10 @@ Result<std::unique_ptr<NodesBed>> NodesBed::make(BedOptions options) {
     bed->nodes_.push_back(std::make_unique<BedNode>(*bed, i));
     FL_TRY(bed->nodes_.back()->make_namespace());
     bed->apply(fmt::format("n{}.yaml", i), bed->nodes_.back()->manifest());
+  }
+  bed->source_ = {"--manifests=" + bed->manifests()};
+  if (bed->options_.source) {
+    FL_LET(bed->source_, bed->options_.source(*bed));
   }
   for (const auto& node : bed->nodes_) FL_TRY(node->start());
   return bed;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -32,12 +33,17 @@ namespace fairlead::testkit {
 inline constexpr std::uint16_t kPodPort = 8080;  // and the world's
 inline constexpr std::uint16_t kNodePort = 9000;
 
+class NodesBed;
+
 struct BedOptions {
   std::string name;  // of the test
   unsigned nodes = 2;
   std::vector<Family> families{Family::kV4, Family::kV6};  // of pods, of the world
   std::vector<Family> underlay{Family::kV4, Family::kV6};  // of nodes, the first is primary
   std::vector<std::string> flags;                          // of every agent, more than the bed's own
+  // Gives the agents' flags for where objects come from, once LAN and nodes are there and the Node objects are among
+  // the manifests; without it they are read from the manifests.
+  std::function<Result<std::vector<std::string>>(const NodesBed&)> source{};
 };
 
 // A pod, or anything else that lives in a namespace of its own.
@@ -57,8 +63,6 @@ class BedPod {
   std::optional<Observer> observer_;
 };
 
-class NodesBed;
-
 // Owner: the bed. Made with its namespace and uplink, no agent.
 class BedNode {
  public:
@@ -74,6 +78,10 @@ class BedNode {
   Result<> make_namespace();
 
   Result<BedPod> add_pod(const std::string& name);
+  // CNI ADD of pod "ns/name" for a namespace that is there already; its addresses. `uid`: of its object. Names are
+  // unique on the node, whatever the namespace.
+  Result<std::vector<IpAddress>> attach(const PodNetns& netns, const std::string& ns, const std::string& name,
+                                        const std::string& uid);
   Result<> delete_pod(const BedPod& pod);
 
   const std::string& name() const { return name_; }
@@ -91,7 +99,7 @@ class BedNode {
 
  private:
   Result<Json> plugin(const std::string& command, const std::string& container, const std::string& netns,
-                      const std::string& pod) const;
+                      const std::string& ns, const std::string& pod, const std::string& uid) const;
   std::string run_dir() const;
   std::vector<std::string> command_line() const;
 
@@ -128,6 +136,7 @@ class NodesBed {
   friend class BedNode;
 
   BedOptions options_;
+  std::vector<std::string> source_;  // flags
   std::optional<TestCgroup> cgroup_;
   std::optional<PodNetns> lan_;
   std::optional<BedPod> world_;
