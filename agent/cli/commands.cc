@@ -204,6 +204,9 @@ std::string render_drop(const Json& drop) {
         " {} {} -> {}", protocol, end_text(drop, "source", "source_pod"),
         end_text(drop, "destination", cell_text(at(drop, "service")).empty() ? "destination_pod" : "service"));
   }
+  if (const std::string isolated = cell_text(at(drop, "isolated_pod")); !isolated.empty()) {
+    line += fmt::format(" denied by {} of {}", at(drop, "reason") == "policy_egress" ? "egress" : "ingress", isolated);
+  }
   return line + fmt::format(" packets={} length={}\n", cell_text(at(drop, "packets")), cell_text(at(drop, "length")));
 }
 

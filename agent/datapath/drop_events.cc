@@ -51,6 +51,7 @@ Result<std::unique_ptr<DropEvents>> DropEvents::open(const BpfPodPrograms& progr
     if (event.kind != EVENT_DROP) return 0;
     (*static_cast<Ring*>(context)->visit)({.reason = reason_name(event.reason),
                                            .ifindex = event.ifindex,
+                                           .isolated = event.isolated,
                                            .to_pod = event.to_pod != 0,
                                            .packets = event.packets,
                                            .length = event.length,

@@ -16,9 +16,10 @@ class BpfPodPrograms;
 
 // Packets of one kind (bpf/abi/event.h: the first at once, those that follow counted into the next).
 struct Drop {
-  std::string_view reason;    // bpf/abi/drop.h: "no_backend"
-  std::uint32_t ifindex = 0;  // host-side device of the pod
-  bool to_pod = false;        // else from it
+  std::string_view reason;     // bpf/abi/drop.h: "no_backend"
+  std::uint32_t ifindex = 0;   // host-side device of the pod
+  std::uint32_t isolated = 0;  // of the pod whose policy denied it; 0: another reason
+  bool to_pod = false;         // else from it
   std::uint32_t packets = 0;
   std::uint32_t length = 0;   // of this one, bytes
   std::uint8_t protocol = 0;  // IPPROTO_*; 0 where headers were not read

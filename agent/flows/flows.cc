@@ -121,6 +121,7 @@ Result<Json> Flows::flush(const Filter& filter) {
 Json Flows::tell(const datapath::Drop& drop, WallTime at) const {
   return {{"time", format_time(at)},
           {"reason", drop.reason},
+          {"isolated_pod", names_.pod_at(drop.isolated)},
           {"direction", drop.to_pod ? "to-pod" : "from-pod"},
           {"pod", names_.pod_at(drop.ifindex)},
           {"ifindex", drop.ifindex},

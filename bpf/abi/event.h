@@ -23,12 +23,14 @@ struct drop_event {
 	struct ipv6_address destination;
 	__be16 source_port; /* of ICMP queries both ports are the identifier */
 	__be16 destination_port;
-	__u8 protocol; /* IPPROTO_* */
-	__u8 to_pod;   /* 1: on its way to the pod, 0: from it */
-	__u16 length;  /* of the frame, 65535 where it is longer */
+	__u8 protocol;  /* IPPROTO_* */
+	__u8 to_pod;    /* 1: on its way to the pod, 0: from it */
+	__u16 length;   /* of the frame, 65535 where it is longer */
+	__u32 isolated; /* host-side device of the pod whose policy denied it, where the reason is one of policy's */
+	__u32 pad;
 };
 
 #define EVENT_INTERVAL_NS 100000000ULL
 #define EVENT_RING_BYTES (256 * 1024)
 
-FL_ABI_ASSERT(sizeof(struct drop_event) == 64, "layout of struct drop_event is shared with its readers");
+FL_ABI_ASSERT(sizeof(struct drop_event) == 72, "layout of struct drop_event is shared with its readers");

@@ -6,10 +6,12 @@
 #pragma once
 
 #include "bpf/lib/balance.h"
+#include "bpf/lib/drop.h"
 #include "bpf/lib/policy.h"
 
-static __always_inline enum drop_reason denied(__u32 direction)
+static __always_inline enum drop_reason denied(const struct endpoint *ep, __u32 direction)
 {
+	remember_isolated(ep->ifindex);
 	return direction == POLICY_EGRESS ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS;
 }
 
@@ -29,7 +31,7 @@ static __always_inline enum drop_reason ask(const struct endpoint *ep, __u32 dir
 		return DROP_NONE;
 	if (!(is_v4 ? judge_v4(rules, direction, peer, protocol, bpf_ntohs(port))
 		    : judge_v6(rules, direction, peer, protocol, bpf_ntohs(port))))
-		return denied(direction);
+		return denied(ep, direction);
 	*generation = before;
 	return DROP_NONE;
 }
@@ -64,12 +66,17 @@ static __always_inline enum drop_reason judge_alone(const struct packet *packet,
 {
 	__u32 generation;
 
+	if (same_end(&packet->source, &packet->destination, is_v4))
+		return DROP_NONE;
 	return ask(ep, direction, direction == POLICY_EGRESS ? &packet->destination : &packet->source, packet->protocol,
 		   0, &generation, is_v4);
 }
 
-/* As judge_new(), of a connection that is there. Functions of their own to the verifier, which looks at each once. */
-__noinline int rejudge_v4(const struct ct_slot_v4 *slot, __u32 rules, __u32 direction)
+/*
+ * As judge_new(), of a connection that is there; `back`: of one that its server would begin with its client. Functions
+ * of their own to the verifier, which looks at each once.
+ */
+__noinline int rejudge_v4(const struct ct_slot_v4 *slot, __u32 rules, __u32 direction, __u32 back)
 {
 	struct ipv6_address peer = {};
 
@@ -77,18 +84,38 @@ __noinline int rejudge_v4(const struct ct_slot_v4 *slot, __u32 rules, __u32 dire
 		return 0;
 	if (slot->client == slot->to)
 		return 1;
-	peer.words[3] = direction == POLICY_EGRESS ? slot->to : slot->from;
-	return judge_v4(rules, direction, &peer, slot->head.protocol, bpf_ntohs(slot->to_port));
+	if (direction == POLICY_EGRESS)
+		peer.words[3] = back ? slot->client : slot->to;
+	else
+		peer.words[3] = back ? slot->to : slot->from;
+	return judge_v4(rules, direction, &peer, slot->head.protocol,
+			bpf_ntohs(back ? slot->client_port : slot->to_port));
 }
 
-__noinline int rejudge_v6(const struct ct_slot_v6 *slot, __u32 rules, __u32 direction)
+__noinline int rejudge_v6(const struct ct_slot_v6 *slot, __u32 rules, __u32 direction, __u32 back)
 {
+	const struct ipv6_address *peer;
+
 	if (!slot)
 		return 0;
 	if (same_v6(&slot->client, &slot->to))
 		return 1;
-	return judge_v6(rules, direction, direction == POLICY_EGRESS ? &slot->to : &slot->from, slot->head.protocol,
-			bpf_ntohs(slot->to_port));
+	if (direction == POLICY_EGRESS)
+		peer = back ? &slot->client : &slot->to;
+	else
+		peer = back ? &slot->to : &slot->from;
+	return judge_v6(rules, direction, peer, slot->head.protocol,
+			bpf_ntohs(back ? slot->client_port : slot->to_port));
+}
+
+/* By the slot that was found by `tag`: had it been given away while it was read, another's ends would be judged. */
+static __always_inline enum drop_reason judge_slot(const struct endpoint *ep, struct ct_head *head, __u32 tag,
+						   __u32 rules, __u32 direction, bool back, bool is_v4)
+{
+	if (!(is_v4 ? rejudge_v4((void *)head, rules, direction, back)
+		    : rejudge_v6((void *)head, rules, direction, back)))
+		return denied(ep, direction);
+	return READ_ONCE(head->tag) >> CT_LIFE_BITS == tag >> CT_LIFE_BITS ? DROP_NONE : DROP_CT_RACE;
 }
 
 /* One end of the connection that was found in the slot by `tag`. */
@@ -98,27 +125,46 @@ static __always_inline enum drop_reason judge_known(const struct endpoint *ep, s
 	const __u32 generation = READ_ONCE(ep->generation[direction]);
 	const __u32 rules = READ_ONCE(ep->rules[direction]);
 	__u32 *judged = &judged_of(head, is_v4)[direction];
+	enum drop_reason reason;
 
 	if (!rules || (generation && READ_ONCE(*judged) == CT_JUDGED(generation, tag)))
 		return DROP_NONE;
-	if (!(is_v4 ? rejudge_v4((void *)head, rules, direction) : rejudge_v6((void *)head, rules, direction)))
-		return denied(direction);
-	/* Had the slot been given away while it was read, another's ends would have been judged. */
-	if (READ_ONCE(head->tag) >> CT_LIFE_BITS != tag >> CT_LIFE_BITS)
-		return DROP_CT_RACE;
-	WRITE_ONCE(*judged, CT_JUDGED(generation, tag));
-	return DROP_NONE;
+	reason = judge_slot(ep, head, tag, rules, direction, false, is_v4);
+	if (!reason)
+		WRITE_ONCE(*judged, CT_JUDGED(generation, tag));
+	return reason;
+}
+
+/* Whether a packet that goes the way of replies answers nothing, but begins something: SYN, INIT, an ICMP query. */
+static __always_inline bool is_attempt(const struct packet *packet, bool is_v4)
+{
+	if (packet->fragment == FRAGMENT_LATER)
+		return false;
+	return packet->signal == SIGNAL_START ||
+	       (packet->protocol == (is_v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6) && packet->signal != SIGNAL_ANSWER);
+}
+
+/* It is asked about as a beginning, too, whatever connection lends it its ends. */
+static __always_inline enum drop_reason judge_attempt(const struct endpoint *ep, const struct packet *packet,
+						      struct ct_head *head, __u32 tag, __u32 direction, bool is_v4)
+{
+	const __u32 rules = is_attempt(packet, is_v4) ? READ_ONCE(ep->rules[direction]) : 0;
+
+	return rules ? judge_slot(ep, head, tag, rules, direction, true, is_v4) : DROP_NONE;
 }
 
 /* The end that a packet of a known connection comes from. */
-static __always_inline enum drop_reason judge_sender(const struct endpoint *from, const struct connection *of,
-						     bool is_v4)
+static __always_inline enum drop_reason judge_sender(const struct packet *packet, const struct endpoint *from,
+						     const struct connection *of, bool is_v4)
 {
+	enum drop_reason reason;
+
 	if (of->form == FORM_ORIGINAL)
 		return judge_known(from, of->head, of->tag, POLICY_EGRESS, is_v4);
 	if (of->head->flags & CT_FROM_NODE)
 		return DROP_NONE;
-	return judge_known(from, of->head, of->tag, POLICY_INGRESS, is_v4);
+	reason = judge_known(from, of->head, of->tag, POLICY_INGRESS, is_v4);
+	return reason ? reason : judge_attempt(from, packet, of->head, of->tag, POLICY_EGRESS, is_v4);
 }
 
 /* The end that it goes to. */
@@ -126,17 +172,60 @@ static __always_inline enum drop_reason judge_receiver(const struct packet *pack
 						       const struct endpoint *to, bool is_v4)
 {
 	const bool reply = flow->form == FORM_REPLY || flow->form == FORM_REPLY_DONE;
+	enum drop_reason reason;
 	struct ct_head *head;
 
 	if (packet->kind == KIND_UNTRACKED)
 		return judge_alone(packet, to, POLICY_INGRESS, is_v4);
 	if (flow->form == FORM_NONE)
 		return DROP_NONE; /* an error of a known connection; or it was asked about before */
-	if (asks_nobody(to, reply ? POLICY_EGRESS : POLICY_INGRESS))
+	if (asks_nobody(to, reply ? POLICY_EGRESS : POLICY_INGRESS) &&
+	    !(reply && is_attempt(packet, is_v4) && !asks_nobody(to, POLICY_INGRESS)))
 		return DROP_NONE;
 	head = ct_slot(flow->index, is_v4);
 	if (!head)
 		return DROP_CT_RACE;
-	return reply ? judge_known(to, head, flow->tag, POLICY_EGRESS, is_v4)
-		     : judge_known(to, head, flow->tag, POLICY_INGRESS, is_v4);
+	if (!reply)
+		return judge_known(to, head, flow->tag, POLICY_INGRESS, is_v4);
+	reason = judge_known(to, head, flow->tag, POLICY_EGRESS, is_v4);
+	return reason ? reason : judge_attempt(to, packet, head, flow->tag, POLICY_INGRESS, is_v4);
+}
+
+/*
+ * A packet that ends a connection, before it does: whether the pod that it is on its way to lets it in. Else who is
+ * denied could have the connection forgotten, and the pod's own next packet would begin another one.
+ */
+static __always_inline enum drop_reason judge_end(const struct packet *packet, struct ct_head *head, __u32 tag,
+						  bool reply, const struct ipv6_address *to, bool is_v4)
+{
+	__u16 hint = head->endpoints[reply];
+	const struct endpoint *ep = endpoint_by_address(to, &hint, is_v4);
+	enum drop_reason reason;
+
+	if (!ep)
+		return DROP_NONE;
+	if (!reply)
+		return judge_known(ep, head, tag, POLICY_INGRESS, is_v4);
+	reason = judge_known(ep, head, tag, POLICY_EGRESS, is_v4);
+	return reason ? reason : judge_attempt(ep, packet, head, tag, POLICY_INGRESS, is_v4);
+}
+
+__noinline int judge_end_v4(const struct packet *packet, struct ct_slot_v4 *slot, __u32 tag, __u32 reply)
+{
+	struct ipv6_address to = {};
+
+	if (!packet || !slot)
+		return DROP_NONE;
+	to.words[3] = reply ? slot->client : slot->to;
+	return judge_end(packet, &slot->head, tag, reply, &to, true);
+}
+
+__noinline int judge_end_v6(const struct packet *packet, struct ct_slot_v6 *slot, __u32 tag, __u32 reply)
+{
+	struct ipv6_address to; /* on the stack: 6.1 wants a key to be there, or in a map */
+
+	if (!packet || !slot)
+		return DROP_NONE;
+	to = reply ? slot->client : slot->to;
+	return judge_end(packet, &slot->head, tag, reply, &to, false);
 }

@@ -117,7 +117,7 @@ static __always_inline enum drop_reason track_to_node(struct __sk_buff *skb, str
 	/* Those of the node's own are not remembered. */
 	if (packet->fragment == FRAGMENT_FIRST && resolve_fragment(packet, is_v4))
 		return DROP_NONE;
-	reason = track(packet, flow, NULL, is_v4);
+	reason = track(packet, flow, NULL, false, is_v4);
 	if (reason)
 		return refuse(skb, scratch, arrival, reason, is_v4);
 	if (flow->form != FORM_ORIGINAL && flow->form != FORM_REPLY)

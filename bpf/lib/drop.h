@@ -55,6 +55,35 @@ static __always_inline void copy_tuple(struct drop_event *event, const struct pa
 	event->protocol = packet->protocol;
 }
 
+/* The device of the pod whose policy denied the packet at hand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} tmp_isolated SEC(".maps");
+
+static __always_inline void remember_isolated(__u32 ifindex)
+{
+	const __u32 zero = 0;
+	__u32 *isolated = bpf_map_lookup_elem(&tmp_isolated, &zero);
+
+	if (isolated)
+		*isolated = ifindex;
+}
+
+/* Who denied is remembered wherever one of these is the reason. */
+static __always_inline __u32 isolated_by(__u32 reason)
+{
+	const __u32 zero = 0;
+	const __u32 *isolated;
+
+	if (reason != DROP_POLICY_INGRESS && reason != DROP_POLICY_EGRESS)
+		return 0;
+	isolated = bpf_map_lookup_elem(&tmp_isolated, &zero);
+	return isolated ? *isolated : 0;
+}
+
 /* Tells of a drop, unless one of its kind was told just now. `packet` holds what was read of it, or zeros. */
 __noinline int tell_drop(const struct __sk_buff *skb, const struct packet *packet, __u32 reason, __u32 to_pod)
 {
@@ -91,6 +120,7 @@ __noinline int tell_drop(const struct __sk_buff *skb, const struct packet *packe
 		event->destination.words[2] = MAPPED_PREFIX;
 	}
 	event->to_pod = to_pod;
+	event->isolated = isolated_by(reason);
 	event->length = skb->len < 0xffff ? skb->len : 0xffff;
 	bpf_ringbuf_submit(event, 0);
 	return 0;

@@ -13,7 +13,7 @@ static __always_inline enum drop_reason track_to_pod(struct __sk_buff *skb, stru
 {
 	struct packet *packet = &scratch->packet;
 	struct flow *flow = &scratch->flow;
-	enum drop_reason reason = track(packet, flow, NULL, is_v4);
+	enum drop_reason reason = track(packet, flow, NULL, from_node, is_v4);
 
 	if (reason)
 		return reason;

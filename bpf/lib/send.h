@@ -50,7 +50,7 @@ static __always_inline enum drop_reason track_from_pod(struct __sk_buff *skb, st
 {
 	struct packet *packet = &scratch->packet;
 	struct flow *flow = &scratch->flow;
-	enum drop_reason reason = track(packet, flow, from, is_v4);
+	enum drop_reason reason = track(packet, flow, from, false, is_v4);
 
 	if (!reason && flow->form != FORM_ORIGINAL && flow->form != FORM_REPLY)
 		reason = begin_from_pod(skb, scratch, from, is_v4);

@@ -101,16 +101,25 @@ static __always_inline enum drop_reason lose_backend(const struct connection *of
 	return DROP_BACKEND_GONE;
 }
 
+/* Whether it makes its connection one that ends soon; a SYN that begins anew ends it at once. */
+static __always_inline bool is_ending(const struct packet *packet)
+{
+	return packet->fragment != FRAGMENT_LATER &&
+	       (packet->signal == SIGNAL_ABORT || packet->signal == SIGNAL_FIN || packet->signal == SIGNAL_SHUTDOWN);
+}
+
 /*
  * Finds the packet's connection and follows it. DROP_NONE with form FORM_NONE or FORM_FOREIGN: there is none (any
  * more), the caller decides whether to begin one; forms 3 and 4: the packet was translated before. `flow` is zero.
- * `sender`: the pod that sent it, which must allow the connection still before that moves; NULL: it is from elsewhere.
+ * `sender`: the pod that sent it, which must allow the connection still before that moves; NULL: it is from elsewhere,
+ * and where `from_node`, from the node itself.
  */
 static __always_inline enum drop_reason track(const struct packet *packet, struct flow *flow,
-					      const struct endpoint *sender, bool is_v4)
+					      const struct endpoint *sender, bool from_node, bool is_v4)
 {
 	struct connection of = {};
 	enum drop_reason reason;
+	bool anew;
 
 	find_connection(&of, packet, false, is_v4);
 	if (of.form == FORM_BUSY)
@@ -121,13 +130,20 @@ static __always_inline enum drop_reason track(const struct packet *packet, struc
 		flow->tag = of.tag;
 		return DROP_NONE;
 	}
-	if (packet->signal == SIGNAL_START &&
-	    begins_anew(packet, READ_ONCE(of.head->state), of.form == FORM_REPLY, of.head->flags & CT_TRANSLATED))
+	anew = packet->signal == SIGNAL_START &&
+	       begins_anew(packet, READ_ONCE(of.head->state), of.form == FORM_REPLY, of.head->flags & CT_TRANSLATED);
+	if ((anew || is_ending(packet)) && !from_node && !(of.head->flags & CT_FROM_NODE)) {
+		reason = is_v4 ? judge_end_v4(packet, (void *)of.head, of.tag, of.form == FORM_REPLY)
+			       : judge_end_v6(packet, (void *)of.head, of.tag, of.form == FORM_REPLY);
+		if (reason)
+			return reason;
+	}
+	if (anew)
 		return end_connection(of.index, of.tag, is_v4) ? DROP_NONE : DROP_CT_RACE;
 	if (of.form == FORM_ORIGINAL && of.head->service &&
 	    is_backend_gone(of.head, packet->protocol == IPPROTO_UDP, is_v4))
 		return lose_backend(&of, packet, flow, is_v4);
-	reason = sender ? judge_sender(sender, &of, is_v4) : DROP_NONE;
+	reason = sender ? judge_sender(packet, sender, &of, is_v4) : DROP_NONE;
 	if (reason)
 		return reason;
 	return follow(&of, packet, flow, is_v4);

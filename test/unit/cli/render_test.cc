@@ -200,5 +200,25 @@ TEST(Documentation, NamesEveryCommand) {
   }
 }
 
+TEST(RenderDrop, NamesThePolicysSideAndWhosePolicyItIs) {
+  Json drop{{"time", "t"},
+            {"reason", "policy_ingress"},
+            {"direction", "from-pod"},
+            {"pod", "shop/client"},
+            {"packets", 1},
+            {"length", 60},
+            {"protocol", ""},
+            {"isolated_pod", "shop/web"}};
+  EXPECT_EQ(render_drop(drop),
+            "t policy_ingress  from shop/client denied by ingress of shop/web packets=1 length=60\n");
+  drop["reason"] = "policy_egress";
+  drop["isolated_pod"] = "shop/client";
+  EXPECT_EQ(render_drop(drop),
+            "t policy_egress   from shop/client denied by egress of shop/client packets=1 length=60\n");
+  drop["reason"] = "fragment";
+  drop["isolated_pod"] = "";
+  EXPECT_EQ(render_drop(drop), "t fragment        from shop/client packets=1 length=60\n");
+}
+
 }  // namespace
 }  // namespace fairlead::cli
