@@ -14,6 +14,7 @@ constexpr std::uint16_t kServicePorts[] = {80, 81};
 constexpr std::uint16_t kBackendPorts[] = {8080, 8081};
 constexpr Protocol kProtocols[] = {Protocol::kTcp, Protocol::kUdp, Protocol::kSctp};
 constexpr std::size_t kEthernet = 14;
+constexpr datapath::RuleSetId kRuleSets = 3;
 
 IpAddress ip_of(const std::string& text) {
   return IpAddress::parse(text).value();
@@ -97,6 +98,7 @@ testkit::Transport Traffic::transport(Family family, std::uint16_t source, std::
 Step Traffic::packet_between(std::size_t pod, bool from_pod, testkit::Ip ip, const testkit::Transport& transport) {
   const testkit::Ethernet ethernet = from_pod ? pods_[pod].to_host() : pods_[pod].from_host();
   Step step{.kind = from_pod ? Step::Kind::kFromPod : Step::Kind::kHostToPod, .pod = pod};
+  step.from_node = one_in(2);
   if (one_in(20) && transport.bytes.size() > 16) {
     const auto parts =
         testkit::fragments(ethernet, ip, transport, 8 * (1 + below(4)), static_cast<std::uint32_t>(below(8)));
@@ -223,6 +225,47 @@ Step Traffic::change() {
   return step;
 }
 
+// Few identities and ranges of ports, so that rules meet packets.
+Step Traffic::policy() {
+  Step step{.kind = Step::Kind::kPolicy, .frame = {}, .service = {}, .entry = {}};
+  static constexpr datapath::Identity kIdentities[] = {datapath::kOwnNode, 2, 3, 4};
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    const bool v4 = family == Family::kV4;
+    for (const testkit::Pod& pod : pods_) {
+      if (!one_in(4)) step.policy.addresses[pod.address(family)] = any(kIdentities);
+    }
+    if (one_in(2)) step.policy.addresses[ip_of(v4 ? "192.0.2.1" : "2001:db8::1")] = any(kIdentities);
+    for (const char* cidr : {v4 ? "0.0.0.0/0" : "::/0", v4 ? "192.0.2.0/24" : "2001:db8::/64",
+                             v4 ? "192.0.2.2/31" : "2001:db8::2/127", v4 ? "10.1.0.0/16" : "fd00:10:1::/64"}) {
+      if (one_in(2)) step.policy.cidrs[Cidr::parse(cidr).value()] = any(kIdentities);
+    }
+  }
+  static const datapath::PortRange kRanges[] = {{},           {6, 0, 65535},   {6, 80, 81},    {6, 1000, 1003},
+                                                {6, 80, 80},  {6, 8080, 8080}, {17, 0, 65535}, {17, 80, 8080},
+                                                {17, 81, 81}, {132, 0, 65535}, {132, 80, 80},  {132, 8080, 8081}};
+  const auto ranges = [&](std::size_t most) {
+    std::vector<datapath::PortRange> out;
+    for (std::size_t count = below(most + 1); count > 0; --count) out.push_back(any(kRanges));
+    return out;
+  };
+  for (datapath::RuleSetId number = 1; number <= kRuleSets; ++number) {
+    if (one_in(8)) continue;  // a number that is no rule set
+    datapath::RuleSet& set = step.policy.rules[number];
+    set.any_peer = ranges(one_in(2) ? 0 : 2);
+    for (const datapath::Identity identity : {datapath::kWorld, 2U, 3U, 4U}) {
+      if (one_in(2)) set.peers[identity] = ranges(4);
+    }
+  }
+  return step;
+}
+
+Step Traffic::bind() {
+  Step step{.kind = Step::Kind::kBind, .pod = below(pods_.size() - 1), .frame = {}, .service = {}, .entry = {}};
+  if (one_in(2)) step.ingress_rules = static_cast<datapath::RuleSetId>(1 + below(kRuleSets));
+  if (one_in(2)) step.egress_rules = static_cast<datapath::RuleSetId>(1 + below(kRuleSets));
+  return step;
+}
+
 Step Traffic::time() {
   static constexpr int kSeconds[] = {1, 2, 5, 10, 20, 60, 110, 300, 700, 4'000, 90'000};
   Step step{.kind = Step::Kind::kTime, .frame = {}, .service = {}, .entry = {}};
@@ -267,6 +310,9 @@ Step Traffic::next() {
   if (dice < 10) return time();
   if (dice < 40) return change();
   if (dice < 50) return arp();
+  // Every other world without policy: there is more to see where nobody is denied.
+  if (policed_ && dice < 55) return policy();
+  if (policed_ && dice < 65) return bind();
   if (seen_.empty() || dice < 250) return fresh_packet();
   if (dice < 550) return again();
   if (dice < 850) return reply();

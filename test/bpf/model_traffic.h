@@ -53,10 +53,13 @@ class Traffic {
   Step icmp_error();
   Step arp();
   Step change();
+  Step policy();
+  Step bind();
   Step time();
   void damage(Bytes& frame);
 
   std::mt19937_64 random_;
+  const bool policed_ = one_in(2);
   const std::vector<testkit::Pod>& pods_;
   std::deque<Seen> seen_;
 };

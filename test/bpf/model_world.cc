@@ -8,6 +8,8 @@
 namespace fairlead::model {
 namespace {
 
+constexpr std::uint32_t kOtherDevice = 99;
+
 bool same(const Outcome& expected, const testkit::Verdict& actual) {
   return expected.action == actual.action && (actual.action == TC_ACT_SHOT || expected.packet == actual.packet);
 }
@@ -20,6 +22,23 @@ std::string hex(const Bytes& bytes) {
   return fmt::format("{:02x}", fmt::join(bytes, ""));
 }
 
+std::string words_of(const std::vector<datapath::PortRange>& ranges) {
+  std::string out;
+  for (const auto& range : ranges) out += fmt::format(" {}:{}-{}", range.protocol, range.first, range.last);
+  return out;
+}
+
+std::string policy_words(const datapath::PolicyContents& policy) {
+  std::string out = "policy:";
+  for (const auto& [address, identity] : policy.addresses) out += fmt::format(" {}={}", address, identity);
+  for (const auto& [cidr, identity] : policy.cidrs) out += fmt::format(" {}={}", cidr, identity);
+  for (const auto& [number, set] : policy.rules) {
+    out += fmt::format("; rules {}: any{}", number, words_of(set.any_peer));
+    for (const auto& [peer, ranges] : set.peers) out += fmt::format(", {}{}", peer, words_of(ranges));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string words(const Step& step) {
@@ -27,7 +46,12 @@ std::string words(const Step& step) {
     case Step::Kind::kFromPod:
       return fmt::format("from pod {}: {}", step.pod, words(step.frame));
     case Step::Kind::kHostToPod:
-      return fmt::format("to pod {}: {}", step.pod, words(step.frame));
+      return fmt::format("to pod {}{}: {}", step.pod, step.from_node ? " from the node" : "", words(step.frame));
+    case Step::Kind::kPolicy:
+      return policy_words(step.policy);
+    case Step::Kind::kBind:
+      return fmt::format("pod {} has rules {} for ingress, {} for egress", step.pod, step.ingress_rules,
+                         step.egress_rules);
     case Step::Kind::kApply: {
       std::string out = fmt::format("apply {}:", step.service);
       for (const auto& f : step.entry.frontends)
@@ -51,6 +75,7 @@ Result<std::unique_ptr<World>> World::open() {
   std::unique_ptr<World> world(new World);
   FL_LET(world->path_, testkit::DataPath::open());
   FL_LET(world->balancer_, datapath::BpfLoadBalancer::open(world->path_->sockets()));
+  FL_LET(world->policy_, datapath::BpfPolicyMaps::open(world->path_->pods()));
   for (std::uint8_t number = 1; number <= kPods; ++number) {
     FL_LET(world->pods_.emplace_back(), world->path_->make_pod(number));
   }
@@ -66,10 +91,37 @@ Result<> World::reset() {
   services_.clear();
   FL_TRY(stamps_->end_all());
   model_ = std::make_unique<Model>();
-  for (std::size_t i = 0; i + 1 < pods_.size(); ++i) model_->upsert(pods_[i].endpoint);
+  for (std::size_t i = 0; i + 1 < pods_.size(); ++i) FL_TRY(bind(i, 0, 0));
+  FL_TRY(set_policy({}));
   lost_track_ = false;
   expected_.clear();
   FL_LET(counted_, counters());
+  return {};
+}
+
+// As the network domain does for a changed row: each time under generations of its own.
+Result<> World::bind(std::size_t pod, datapath::RuleSetId ingress, datapath::RuleSetId egress) {
+  datapath::PodEndpoint endpoint = pods_[pod].endpoint;
+  FL_LET(const std::uint32_t generation, path_->pods().new_generation());
+  if (ingress != 0) endpoint.ingress = {ingress, generation};
+  if (egress != 0) endpoint.egress = {egress, generation};
+  FL_TRY(path_->pods().upsert(endpoint));
+  model_->upsert(endpoint);
+  return {};
+}
+
+Result<> World::set_policy(const datapath::PolicyContents& contents) {
+  FL_LET(const datapath::PolicyContents before, policy_->read());
+  for (const auto& [number, set] : before.rules) FL_TRY(policy_->erase_rules(number));
+  for (const auto& [address, identity] : before.addresses) FL_TRY(policy_->erase_identity(address));
+  for (const auto& [cidr, identity] : before.cidrs) FL_TRY(policy_->erase_identity(cidr));
+  for (const auto& [address, identity] : contents.addresses) FL_TRY(policy_->set_identity(address, identity));
+  for (const auto& [cidr, identity] : contents.cidrs) FL_TRY(policy_->set_identity(cidr, identity));
+  for (const auto& [number, set] : contents.rules) {
+    for (const auto& [peer, ranges] : set.peers) FL_TRY(policy_->allow(number, peer, ranges));
+    FL_TRY(policy_->put_rules(number, set.any_peer));
+  }
+  model_->set_policy(contents);
   return {};
 }
 
@@ -118,6 +170,10 @@ std::string World::take_change(const Step& step) {
   Result<> done;
   if (step.kind == Step::Kind::kTime) {
     done = pass(step.time);
+  } else if (step.kind == Step::Kind::kPolicy) {
+    done = set_policy(step.policy);
+  } else if (step.kind == Step::Kind::kBind) {
+    done = bind(step.pod, step.ingress_rules, step.egress_rules);
   } else if (step.kind == Step::Kind::kApply) {
     done = balancer_->apply(step.service, step.entry);
     model_->apply(step.service, step.entry);
@@ -135,20 +191,36 @@ std::string World::take_change(const Step& step) {
   return done ? "" : done.error().message();
 }
 
+// Of several drops that look the same, the one whose reason was counted.
+const Future& World::counted_one(const std::vector<const Future*>& futures) const {
+  const auto now = counters();
+  const auto counted = [&](const Future* each) {
+    const std::string& reason = each->outcome.reason;
+    const auto at = expected_.find(reason);
+    return now && now->at(reason) - counted_.at(reason) > (at == expected_.end() ? 0 : at->second);
+  };
+  const auto came = std::ranges::find_if(futures, counted);
+  return came == futures.end() ? *futures.front() : **came;
+}
+
 std::string World::take_packet(const Step& step) {
   const testkit::Pod& pod = pods_[step.pod];
   const bool from_pod = step.kind == Step::Kind::kFromPod;
-  const auto actual = path_->run(from_pod ? "from_pod" : "host_to_pod", pod, step.frame);
+  const testkit::Place place{.ifindex = pod.endpoint.ifindex, .from = from_pod || step.from_node ? 0 : kOtherDevice};
+  const auto actual = path_->run(from_pod ? "from_pod" : "host_to_pod", place, step.frame);
   if (!actual) return actual.error().message();
   const auto futures = from_pod ? model_->from_pod(pod.endpoint.ifindex, step.frame)
-                                : model_->host_to_pod(pod.endpoint.ifindex, step.frame);
-  const auto fits = [&](const Future& each) { return same(each.outcome, *actual); };
-  const auto came = std::ranges::find_if(futures, fits);
-  if (came != futures.end()) {
-    lost_track_ = std::ranges::count_if(futures, fits) > 1;
-    outcome_ = came->outcome;
+                                : model_->host_to_pod(pod.endpoint.ifindex, step.frame, step.from_node);
+  std::vector<const Future*> fitting;
+  for (const Future& each : futures) {
+    if (same(each.outcome, *actual)) fitting.push_back(&each);
+  }
+  if (!fitting.empty()) {
+    lost_track_ = fitting.size() > 1;
+    const Future& came = lost_track_ ? counted_one(fitting) : *fitting.front();
+    outcome_ = came.outcome;
     ++expected_[outcome_.reason];
-    came->commit();
+    came.commit();
     return {};
   }
   std::string text =

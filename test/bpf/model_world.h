@@ -10,21 +10,25 @@
 #include <vector>
 
 #include "agent/datapath/bpf_load_balancer.h"
+#include "agent/datapath/bpf_policy_maps.h"
 #include "test/bpf/model_stamps.h"
 #include "test/kit/data_path.h"
 #include "test/model/model.h"
 
 namespace fairlead::model {
 
-// Something that happens: a packet, a change of Services, or time.
+// Something that happens: a packet, a change of Services or of policy, or time.
 struct Step {
-  enum class Kind { kFromPod, kHostToPod, kApply, kRemove, kTime };
+  enum class Kind { kFromPod, kHostToPod, kApply, kRemove, kPolicy, kBind, kTime };
   Kind kind = Kind::kFromPod;
-  std::size_t pod = 0;  // whose device the packet is on
+  std::size_t pod = 0;  // whose device the packet is on; who is isolated
   Bytes frame;
+  bool from_node = true;  // kHostToPod: the node itself sends it; else another device brought it
   std::string service;
   datapath::ServiceEntry entry;
   std::chrono::seconds time{0};
+  datapath::PolicyContents policy{};                        // all that the maps hold from now on
+  datapath::RuleSetId ingress_rules = 0, egress_rules = 0;  // of the pod, from now on
 };
 std::string words(const Step& step);
 
@@ -55,12 +59,16 @@ class World {
   World() = default;
   std::string take_packet(const Step& step);
   std::string take_change(const Step& step);
+  const Future& counted_one(const std::vector<const Future*>& futures) const;
+  Result<> bind(std::size_t pod, datapath::RuleSetId ingress, datapath::RuleSetId egress);
+  Result<> set_policy(const datapath::PolicyContents& contents);
   // Time passes for both: at least so much, and more until nothing ends right then.
   Result<> pass(Time time);
   Result<std::map<std::string, std::uint64_t>> counters() const;
 
   std::unique_ptr<testkit::DataPath> path_;
   std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
+  std::unique_ptr<datapath::BpfPolicyMaps> policy_;
   std::vector<testkit::Pod> pods_;
   std::unique_ptr<Stamps> stamps_;
   std::unique_ptr<Model> model_;

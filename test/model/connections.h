@@ -92,6 +92,8 @@ struct Connection {
   Direction closer = Direction::kOriginal;
   Time deadline{0};
   std::optional<BackendLife> backend;
+  bool from_node = false;     // the node itself began it
+  std::uint32_t judged[2]{};  // by Side: the generation under which that side allowed it; 0: it was not asked
 
   bool translated() const { return client != from || server != to; }
 };

@@ -52,6 +52,11 @@ bool is_last_word(Signal signal) {
   return signal == Signal::kRst || signal == Signal::kAbort || signal == Signal::kShutdownComplete;
 }
 
+// After it, its connection is over soon.
+bool ends(Signal signal) {
+  return is_last_word(signal) || signal == Signal::kFin || signal == Signal::kShutdown;
+}
+
 }  // namespace
 
 const Model::Pod* Model::pod_with(const IpAddress& address) const {
@@ -97,7 +102,7 @@ Futures Model::from_pod(std::uint32_t ifindex, const Bytes& frame) {
   return track({.from_pod = true, .pod = &from}, frame, *ip);
 }
 
-Futures Model::host_to_pod(std::uint32_t ifindex, const Bytes& frame) {
+Futures Model::host_to_pod(std::uint32_t ifindex, const Bytes& frame, bool from_node) {
   const auto at = pods_.find(ifindex);
   if (at == pods_.end()) return drop("no_endpoint");
   const Pod& to = at->second;
@@ -109,23 +114,28 @@ Futures Model::host_to_pod(std::uint32_t ifindex, const Bytes& frame) {
   if (ethertype != kIpv4 && ethertype != kIpv6) return drop("protocol");
   const auto ip = ip_headers(frame, kEthernet, ethertype == kIpv4 ? Family::kV4 : Family::kV6);
   if (!ip) return drop("malformed");
-  const Delivery delivery{.from_pod = false, .pod = &to};
-  if (is_untracked_destination(ip->destination) || (!ip->source.is_v4() && ip->source.is_link_local()))
-    return {{deliver(delivery, frame, *ip)}};
+  const Delivery delivery{.from_pod = false, .pod = &to, .from_node = from_node};
+  if (is_untracked_destination(ip->destination) || (!ip->source.is_v4() && ip->source.is_link_local())) {
+    return {{deliver(delivery, frame, *ip, [&](const Pod& pod) { return judge_alone(pod, Side::kIngress, *ip); })}};
+  }
   return track(delivery, frame, *ip);
 }
 
-Outcome Model::deliver(const Delivery& delivery, Bytes frame, const IpHeaders& ip) const {
+Outcome Model::deliver(const Delivery& delivery, Bytes frame, const IpHeaders& ip, const Receiver& receiver) const {
   const IpHeaders now = *base_header(frame, ip.ip, ip.family);  // its addresses may be others by now
   if (!delivery.from_pod) {
     const Pod& to = *delivery.pod;
     const bool own = has(to, now.destination) || now.destination == link_local_of(to.mac) ||
                      (!now.destination.is_v4() && now.destination.is_multicast());
     if (!own) return {TC_ACT_SHOT, "destination", {}};
+    if (!delivery.from_node) {
+      if (std::string denied = receiver(to); !denied.empty()) return {TC_ACT_SHOT, std::move(denied), {}};
+    }
     return {TC_ACT_OK, "forwarded", std::move(frame)};
   }
   const Pod* to = pod_with(now.destination);
   if (to == nullptr || now.ttl <= 1) return {TC_ACT_OK, "forwarded", std::move(frame)};
+  if (std::string denied = receiver(*to); !denied.empty()) return {TC_ACT_SHOT, std::move(denied), {}};
   route(frame, now, to->mac, to->host_mac);
   return {TC_ACT_REDIRECT, "forwarded", std::move(frame)};
 }
@@ -133,7 +143,12 @@ Outcome Model::deliver(const Delivery& delivery, Bytes frame, const IpHeaders& i
 Futures Model::track(const Delivery& delivery, const Bytes& frame, const IpHeaders& ip) {
   const auto packet = parse(frame, ip, fragments_, now_);
   if (!packet) return drop(packet.error());
-  if (packet->untracked) return {{deliver(delivery, frame, ip)}};
+  if (packet->untracked) {
+    if (delivery.from_pod) {
+      if (std::string denied = judge_alone(*delivery.pod, Side::kEgress, ip); !denied.empty()) return drop(denied);
+    }
+    return {{deliver(delivery, frame, ip, [&](const Pod& pod) { return judge_alone(pod, Side::kIngress, ip); })}};
+  }
   if (packet->icmp_error) return icmp_error(delivery, frame, *packet);
   const auto found = connections_.find(packet->tuple, now_);
   if (!found) return begin(delivery, frame, *packet);
@@ -162,10 +177,17 @@ Futures Model::follow(const Delivery& delivery, const Bytes& frame, const Packet
                       const Connections::Found& found) {
   if (found.form == Form::kFirstTranslated || found.form == Form::kReplyTranslated) {
     // From a pod it is another connection's, whose packets look the same.
-    return delivery.from_pod ? begin(delivery, frame, packet) : Futures{{deliver(delivery, frame, packet.ip)}};
+    if (delivery.from_pod) return begin(delivery, frame, packet);
+    return {{deliver(delivery, frame, packet.ip, [&](const Pod& pod) {
+      return judge_receiver(pod, packet, *found.connection, found.form == Form::kReplyTranslated);
+    })}};
   }
   Connection& c = *found.connection;
   const Signal signal = packet.later_fragment ? Signal::kNone : packet.signal;
+  if (ends(signal) || begins_anew(c, signal, found.form)) {
+    std::string denied = judge_end(delivery, packet, c, found.form == Form::kReply);
+    if (!denied.empty()) return drop(denied);
+  }
   if (found.form == Form::kFirst && c.backend && services_.is_gone(*c.backend, c.kind)) {
     const bool picks_again = c.kind == Kind::kUdp || signal == Signal::kSyn || signal == Signal::kInit;
     connections_.end(found.id);
@@ -178,15 +200,19 @@ Futures Model::follow(const Delivery& delivery, const Bytes& frame, const Packet
     return begin(delivery, frame, packet);
   }
   const bool original = found.form == Form::kFirst;
+  if (delivery.from_pod) {
+    if (std::string denied = judge_sender(*delivery.pod, packet, c, !original); !denied.empty()) return drop(denied);
+  }
+  const Receiver receiver = [&](const Pod& pod) { return judge_receiver(pod, packet, c, !original); };
   move(c, signal, original ? Direction::kOriginal : Direction::kReply, now_);
-  if (!c.translated()) return {{deliver(delivery, frame, packet.ip)}};
-  return {{rewrite(delivery, frame, packet, original ? c.from : c.server, original ? c.to : c.client)}};
+  if (!c.translated()) return {{deliver(delivery, frame, packet.ip, receiver)}};
+  return {{rewrite(delivery, frame, packet, original ? c.from : c.server, original ? c.to : c.client, receiver)}};
 }
 
 Outcome Model::rewrite(const Delivery& delivery, Bytes frame, const Packet& packet, const End& source,
-                       const End& destination) const {
+                       const End& destination, const Receiver& receiver) const {
   if (!translate(frame, packet, source, destination)) return {TC_ACT_SHOT, "translation", {}};
-  return deliver(delivery, std::move(frame), packet.ip);
+  return deliver(delivery, std::move(frame), packet.ip, receiver);
 }
 
 Connection Model::connection_of(const Packet& packet) const {
@@ -213,9 +239,11 @@ Futures Model::begin(const Delivery& delivery, const Bytes& frame, const Packet&
   if (service && is_last_word(packet.signal)) return drop("no_connection");
   if (service) return balance(delivery, frame, packet, *service);
   if (delivery.from_pod && services_.has_address(destination.address)) return reject(frame, packet, "no_service_port");
+  Connection connection = connection_of(packet);
+  if (std::string denied = judge_new(delivery, connection); !denied.empty()) return drop(denied);
   if (packet.query_reply) return drop("no_connection");
   if (is_last_word(packet.signal)) return {{deliver(delivery, frame, packet.ip)}};
-  return {connect(delivery, frame, packet, connection_of(packet))};
+  return {connect(delivery, frame, packet, connection)};
 }
 
 Futures Model::balance(const Delivery& delivery, const Bytes& frame, const Packet& packet, const std::string& service) {
@@ -229,7 +257,9 @@ Futures Model::balance(const Delivery& delivery, const Bytes& frame, const Packe
     connection.backend = choice.life;
     connection.to = choice.end;
     if (choice.end.address == client) connection.from.address = packet.tuple.destination.address;  // hairpin
-    Future future = connect(delivery, frame, packet, connection);
+    std::string denied = judge_new(delivery, connection);
+    Future future =
+        denied.empty() ? connect(delivery, frame, packet, connection) : Future{{TC_ACT_SHOT, std::move(denied), {}}};
     future.commit = [this, choice, client, commit = std::move(future.commit)] {
       services_.chosen(choice, client, now_);
       commit();

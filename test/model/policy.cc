@@ -85,6 +85,14 @@ bool PolicyWorld::is_peer(const k8s::NetworkPolicyPeer& peer, const std::string&
   return in_namespace && (!peer.has_podselector() || selects(peer.podselector(), pod->labels));
 }
 
+std::size_t PolicyWorld::policies_of(const Pod& pod) const {
+  return static_cast<std::size_t>(std::ranges::count_if(policies, [&](const auto& entry) {
+    const auto& policy = entry.second;
+    return !pod.host_network && policy.metadata().namespace_() == pod.ns &&
+           selects(policy.spec().podselector(), pod.labels);
+  }));
+}
+
 bool PolicyWorld::allows_ingress(const Pod& pod, const IpAddress& peer, const std::string& protocol,
                                  std::uint16_t port) const {
   if (pod.host_network || std::ranges::find(node_addresses, peer) != node_addresses.end()) return true;

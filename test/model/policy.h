@@ -37,6 +37,8 @@ struct PolicyWorld {
   // Whether `pod` may be reached at its port by `peer`, and whether it may reach a port there. `protocol`: "TCP", …
   bool allows_ingress(const Pod& pod, const IpAddress& peer, const std::string& protocol, std::uint16_t port) const;
   bool allows_egress(const Pod& pod, const IpAddress& peer, const std::string& protocol, std::uint16_t port) const;
+  // How many policies select `pod`.
+  std::size_t policies_of(const Pod& pod) const;
 
  private:
   const Pod* pod_at(const IpAddress& address) const;

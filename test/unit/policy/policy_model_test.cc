@@ -1,150 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the policy domain writes, against the plain model of NetworkPolicy: random pods, namespaces and policies,
 // changed one at a time, and after each change every pod of this node with every address, port and protocol, both ways.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
 
 #include "test/model/policy.h"
+#include "test/model/policy_generator.h"
 #include "test/unit/policy/domain.h"
 
 namespace fairlead::policy {
 namespace {
 
 using World = model::PolicyWorld;
+using Port = model::ProbedPort;
+using model::kProbedPorts;
+const std::vector<std::string>& kNamespaces = model::kProbedNamespaces;
 
-struct Port {
-  const char* name;
-  std::uint8_t protocol;
-  std::uint16_t number;
-};
-constexpr Port kPorts[] = {{"TCP", 6, 80},  {"TCP", 6, 8080},  {"TCP", 6, 443},    {"UDP", 17, 53},
-                           {"UDP", 17, 80}, {"UDP", 17, 8085}, {"SCTP", 132, 443}, {"TCP", 6, 65535}};
-const std::vector<std::string> kNamespaces{"blue", "green", "red"};
 const std::vector<std::string> kOutside{"192.0.2.1",  "192.0.2.130", "198.51.100.7",  "10.9.9.9",
                                         "10.0.1.200", "2001:db8::1", "2001:db8:1::1", "fd00:9::9",
                                         "172.16.0.1", "172.16.0.2",  "fd00:16::1"};
-const std::vector<std::pair<std::string, std::vector<std::string>>> kBlocks{
-    {"0.0.0.0/0", {}},
-    {"0.0.0.0/0", {"10.0.0.0/8"}},
-    {"0.0.0.0/0", {"192.0.2.0/24", "10.0.1.0/24"}},
-    {"10.0.0.0/8", {"10.0.1.0/24"}},
-    {"10.0.1.0/24", {}},
-    {"10.0.1.0/28", {}},
-    {"192.0.2.0/24", {"192.0.2.128/25"}},
-    {"192.0.2.128/25", {}},
-    {"192.0.2.1/32", {}},
-    {"::/0", {"fd00::/16"}},
-    {"fd00::/16", {}},
-    {"2001:db8::/32", {"2001:db8:1::/48"}},
-    {"2001:db8:1::1/128", {}}};
-
-// Everything random comes from one seed.
-class Generator {
- public:
-  explicit Generator(unsigned seed) : random_(seed) {}
-
-  std::size_t below(std::size_t limit) { return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random_); }
-  bool chance(unsigned percent) { return below(100) < percent; }
-  const auto& pick(const auto& values) { return values[below(std::size(values))]; }
-
-  model::Labels labels() {
-    model::Labels labels;
-    if (chance(90)) labels["app"] = pick(kApps);
-    if (chance(50)) labels["tier"] = pick(kTiers);
-    return labels;
-  }
-
-  k8s::LabelSelector selector() {
-    k8s::LabelSelector selector;
-    if (chance(25)) return selector;
-    if (chance(60)) (*selector.mutable_matchlabels())["app"] = pick(kApps);
-    if (chance(50)) {
-      auto& expression = *selector.add_matchexpressions();
-      expression.set_key(chance(50) ? "app" : "tier");
-      const char* op = pick(kOperators);
-      expression.set_operator_(op);
-      if (std::string_view(op).ends_with("In")) {
-        expression.add_values(expression.key() == "app" ? pick(kApps) : pick(kTiers));
-        if (chance(30)) expression.add_values("c");
-      }
-    }
-    return selector;
-  }
-
-  k8s::NetworkPolicyPeer peer() {
-    k8s::NetworkPolicyPeer peer;
-    if (chance(35)) {
-      const auto& [cidr, except] = pick(kBlocks);
-      peer.mutable_ipblock()->set_cidr(cidr);
-      for (const std::string& each : except) peer.mutable_ipblock()->add_except(each);
-      return peer;
-    }
-    if (chance(50)) {
-      auto& namespaces = *peer.mutable_namespaceselector();
-      if (chance(40)) (*namespaces.mutable_matchlabels())["team"] = chance(50) ? "x" : "y";
-      if (chance(20)) (*namespaces.mutable_matchlabels())["kubernetes.io/metadata.name"] = pick(kNamespaces);
-    }
-    if (!peer.has_namespaceselector() || chance(60)) *peer.mutable_podselector() = selector();
-    return peer;
-  }
-
-  void add_ports(auto& rule) {
-    for (std::size_t count = chance(35) ? 0 : 1 + below(3); count > 0; --count) {
-      auto& port = *rule.add_ports();
-      const Port& known = pick(kPorts);
-      if (chance(80)) port.set_protocol(known.name);
-      if (chance(15)) continue;
-      if (chance(30)) {
-        port.mutable_port()->set_type(1);
-        port.mutable_port()->set_strval(chance(70) ? "http" : "dns");
-        continue;
-      }
-      port.mutable_port()->set_type(0);
-      port.mutable_port()->set_intval(known.number);
-      if (chance(25)) port.set_endport(std::min(65535, known.number + static_cast<int>(below(9000))));
-    }
-  }
-
-  k8s::NetworkPolicy policy(const std::string& key) {
-    k8s::NetworkPolicy policy;
-    policy.mutable_metadata()->set_namespace_(key.substr(0, key.find('/')));
-    policy.mutable_metadata()->set_name(key.substr(key.find('/') + 1));
-    auto& spec = *policy.mutable_spec();
-    *spec.mutable_podselector() = selector();
-    for (std::size_t count = below(3); count > 0; --count) {
-      auto& rule = *spec.add_ingress();
-      add_ports(rule);
-      for (std::size_t peers = below(4); peers > 0; --peers) *rule.add_from() = peer();
-    }
-    for (std::size_t count = below(3); count > 0; --count) {
-      auto& rule = *spec.add_egress();
-      add_ports(rule);
-      for (std::size_t peers = below(4); peers > 0; --peers) *rule.add_to() = peer();
-    }
-    if (chance(70)) {
-      if (chance(70)) spec.add_policytypes("Ingress");
-      if (chance(70) || spec.policytypes().empty()) spec.add_policytypes("Egress");
-    }
-    return policy;
-  }
-
-  World::Pod pod(const std::string& ns, const std::string& name, unsigned number) {
-    World::Pod pod{ns, name, labels(), {ip(fmt::format("10.0.{}.{}", 1 + number % 2, 2 + number))}, {}};
-    if (number % 5 != 0) pod.ips.push_back(ip(fmt::format("fd00::{:x}", 2 + number)));
-    if (chance(60)) pod.ports.push_back({"http", "TCP", static_cast<std::uint16_t>(chance(50) ? 80 : 8080)});
-    if (chance(30)) pod.ports.push_back({"dns", "UDP", 53});
-    pod.host_network = chance(8);
-    return pod;
-  }
-
- private:
-  static constexpr const char* kApps[] = {"a", "b", "c"};
-  static constexpr const char* kTiers[] = {"f", "g"};
-  static constexpr const char* kOperators[] = {"In", "NotIn", "Exists", "DoesNotExist"};
-  std::mt19937 random_;
-};
 
 // The same world twice: as the model has it and as the domain hears of it.
 class ModelTest : public testing::TestWithParam<unsigned> {
@@ -166,9 +42,19 @@ class ModelTest : public testing::TestWithParam<unsigned> {
     return kNamespaces[number % kNamespaces.size()] + "/p" + std::to_string(number);
   }
 
+  World::Pod random_pod(const std::string& ns, const std::string& name, unsigned number) {
+    World::Pod pod{ns, name, generator_.labels(), {ip(fmt::format("10.0.{}.{}", 1 + number % 2, 2 + number))}, {}};
+    if (number % 5 != 0) pod.ips.push_back(ip(fmt::format("fd00::{:x}", 2 + number)));
+    pod.ports = generator_.named_ports();
+    pod.host_network = generator_.chance(8);
+    if (pod.ips.size() == 2) coverage_.count("a pod of both families");
+    if (pod.host_network) coverage_.count("a pod on the host's network");
+    return pod;
+  }
+
   void put_pod(unsigned number) {
     const std::string key = key_of(number);
-    World::Pod pod = generator_.pod(key.substr(0, key.find('/')), key.substr(key.find('/') + 1), number);
+    World::Pod pod = random_pod(key.substr(0, key.find('/')), key.substr(key.find('/') + 1), number);
     k8s::Pod message = Domain::pod(key, pod.labels, pod.ips);
     message.mutable_spec()->set_hostnetwork(pod.host_network);
     auto& container = *message.mutable_spec()->add_containers();
@@ -201,6 +87,7 @@ class ModelTest : public testing::TestWithParam<unsigned> {
       } else {
         world_.policies[key] = generator_.policy(key);
         domain_.policy(key, world_.policies[key]);
+        coverage_.count(world_.policies[key]);
         ++generated_;
       }
     } else if (what < 75) {
@@ -242,7 +129,7 @@ class ModelTest : public testing::TestWithParam<unsigned> {
       if (!domain_.row(key)) continue;
       for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
         for (const IpAddress& peer : all) {
-          for (const Port& port : kPorts) ask({key, direction, peer, &port});
+          for (const Port& port : kProbedPorts) ask({key, direction, peer, &port});
         }
       }
     }
@@ -269,7 +156,7 @@ class ModelTest : public testing::TestWithParam<unsigned> {
     for (int i = 0; i < 6; ++i) {
       const std::string pod = key_of(static_cast<unsigned>(sampler_.below(kOwn)));
       const Question question{pod, sampler_.chance(50) ? Direction::kIngress : Direction::kEgress, sampler_.pick(all),
-                              &sampler_.pick(kPorts)};
+                              &sampler_.pick(kProbedPorts)};
       if (!domain_.row(pod) || !by_maps(question)) continue;
       EXPECT_TRUE(by_model(before_, question) || by_model(world_, question))
           << str(question) << ": allowed in between, write " << domain_.maps.writes;
@@ -293,19 +180,28 @@ class ModelTest : public testing::TestWithParam<unsigned> {
       const bool changed_self = before_.pods.at(question.pod).host_network || world_.pods.at(question.pod).host_network;
       if (!expected && !changed_self && by_model(before_, question)) to_judge_again.insert(question.pod);
     });
+    for (unsigned number = 0; number < kOwn; ++number) {
+      const std::size_t policies = world_.policies_of(world_.pods.at(key_of(number)));
+      if (policies > 1) coverage_.count("several policies of a pod");
+      if (policies == 0) coverage_.count("a pod that no policy isolates");
+    }
     if (restart) return;  // then all are judged again
     for (const std::string& key : to_judge_again) {
       EXPECT_GT(domain_.row(key)->revision, revisions[key]) << key << ": open connections would go on";
     }
   }
 
-  Generator generator_{GetParam()};
-  Generator sampler_{GetParam() + 1};
+  model::PolicyGenerator generator_{GetParam()};
+  model::PolicyGenerator sampler_{GetParam() + 1};
+  model::Coverage coverage_;
   World world_;
   World before_;
   Domain domain_;
   std::size_t generated_ = 0;
 };
+
+constexpr unsigned kSeeds = 12;
+constexpr unsigned kPolicySets = 1'000;  // of all seeds together, at the least
 
 TEST_P(ModelTest, MapsSayWhatTheModelSays) {
   constexpr int kSteps = 230;
@@ -321,7 +217,8 @@ TEST_P(ModelTest, MapsSayWhatTheModelSays) {
     EXPECT_EQ(domain_.maps.writes, writes);
   }
   RecordProperty("policies", static_cast<int>(generated_));
-  EXPECT_GT(generated_, 80U);
+  EXPECT_GE(generated_ * kSeeds, kPolicySets) << "each generated policy makes another set of them";
+  EXPECT_THAT(coverage_.missing(), testing::IsEmpty());
   for (const std::string& ns : kNamespaces) {
     for (int i = 0; i < 3; ++i) domain_.policies.writer("api").erase(ns + "/policy" + std::to_string(i));
   }
@@ -331,7 +228,7 @@ TEST_P(ModelTest, MapsSayWhatTheModelSays) {
   EXPECT_TRUE(domain_.maps.contents.cidrs.empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, ModelTest, testing::Range(1U, 13U));
+INSTANTIATE_TEST_SUITE_P(Seeds, ModelTest, testing::Range(1U, 1 + kSeeds));
 
 }  // namespace
 }  // namespace fairlead::policy
