@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The policy domain over maps in memory, and the tables around it.
+// The policy domain over maps in memory, or over real ones, and the tables around it.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -91,7 +91,11 @@ class FakeMaps final : public datapath::PolicyMaps {
 // One node, "n1", at 172.16.0.1 and fd00:16::1. The test turns the loop.
 class Domain {
  public:
-  explicit Domain(Duration grace = Duration::zero()) : grace_(grace) { endpoint("node", {}, 0, node_addresses); }
+  // `real`: the maps to write, which live longer; else `maps` are.
+  explicit Domain(Duration grace = Duration::zero(), datapath::PolicyMaps* real = nullptr)
+      : grace_(grace), written_(real != nullptr ? *real : maps) {
+    endpoint("node", {}, 0, node_addresses);
+  }
 
   void start() {
     policy_.reset();
@@ -105,7 +109,7 @@ class Domain {
                                                     .peers = peers.reader(),
                                                     .pods = pods.reader(),
                                                     .endpoints = endpoints.reader(),
-                                                    .maps = maps,
+                                                    .maps = written_,
                                                     .pod_policies = rows.writer("policy"),
                                                     .registry = *registry_,
                                                     .inspect = std::move(responder),
@@ -127,6 +131,20 @@ class Domain {
       loop_.poll();
       if (maps.writes != writes) quiet = 0;
     }
+  }
+  // Until all that there is to write is written, or is told not to fit. Gives policy.sync's answer.
+  Json settle() {
+    while (true) {
+      Json state = ask("policy.sync").value();
+      if (state["synced"] == true || (state["missing"].empty() && !state["failing"].empty())) return state;
+    }
+  }
+  double gauge(const std::string& name) const {
+    for (const auto& family : registry_->Collect()) {
+      if (family.name == name) return family.metric.at(0).gauge.value;
+    }
+    ADD_FAILURE() << "no metric " << name;
+    return -1;
   }
   Result<Json> ask(const std::string& op, Json args = Json::object()) {
     std::optional<Result<Json>> answer;
@@ -200,6 +218,7 @@ class Domain {
 
  private:
   Duration grace_;
+  datapath::PolicyMaps& written_;
   Loop loop_;
   std::unique_ptr<metrics::Registry> registry_;
   Caller<Inspect, Json> ask_;
