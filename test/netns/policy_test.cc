@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Policy in force on pods with real sockets: before the first packet, under open connections, over an agent's restart.
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
-
-#include <atomic>
-#include <cstring>
 
 #include "agent/datapath/bpf_policy_maps.h"
 #include "agent/netlink/socket.h"
 #include "test/kit/process.h"
 #include "test/netns/pod_network_fixture.h"
+#include "test/netns/probes.h"
 
 namespace fairlead::network {
 namespace {
 
+using testkit::Endpoint;
 using testkit::eventually;
+using testkit::Flood;
 using testkit::PodNetns;
+using testkit::Sink;
 
 constexpr auto kDual = "10.1.0.0/24,fd00:1::/120";
 constexpr std::uint16_t kProbed = 7777;  // beside the port of connect_tcp()
@@ -27,58 +26,6 @@ constexpr datapath::Identity kFriend = 30;
 IpAddress ip(const std::string& text) {
   return IpAddress::parse(text).value();
 }
-
-sockaddr_in probed(const IpAddress& address) {
-  sockaddr_in out{};
-  out.sin_family = AF_INET;
-  out.sin_port = htons(kProbed);
-  out.sin_addr.s_addr = address.v4_be();
-  return out;
-}
-
-// Counts what reaches UDP port kProbed of a namespace, from before it has an address.
-class Sink {
- public:
-  explicit Sink(const PodNetns& where) {
-    where.run([this] { fd_ = UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); });
-    const sockaddr_in any = probed(ip("0.0.0.0"));
-    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)), 0);
-  }
-  std::uint64_t count() {
-    char buffer[16];
-    while (recv(fd_.get(), buffer, sizeof(buffer), 0) >= 0) ++count_;
-    return count_;
-  }
-
- private:
-  UniqueFd fd_;
-  std::uint64_t count_ = 0;
-};
-
-// Floods an address from a namespace, from before either has a way there, until it ends.
-class Prober {
- public:
-  Prober(const PodNetns& from, const IpAddress& to) {
-    from.run([this] { fd_ = UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); });
-    thread_ = std::jthread([this, to](const std::stop_token& stop) {
-      const sockaddr_in target = probed(to);
-      while (!stop.stop_requested()) {
-        if (sendto(fd_.get(), "probe", 5, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target)) == 5) ++sent_;
-        std::this_thread::yield();
-      }
-    });
-  }
-  // Whether it goes on to send: so many more have left.
-  bool sends(std::uint64_t more) const {
-    const std::uint64_t before = sent_;
-    return eventually([&] { return sent_ >= before + more; });
-  }
-
- private:
-  UniqueFd fd_;
-  std::atomic<std::uint64_t> sent_ = 0;
-  std::jthread thread_;
-};
 
 struct Pod {
   std::string name;
@@ -205,11 +152,11 @@ TEST_F(PolicyNetwork, WhoMayNotConnectDoesNotAndTheNodeDoes) {
 TEST_F(PolicyNetwork, NothingPassesBeforeAPodsRulesAre) {
   const Pod a = make("a");
   Pod b{"b", PodNetns::make("b").value(), {}};
-  Sink at_a(a.netns), at_b(b.netns);
+  Sink at_a(a.netns, kProbed), at_b(b.netns, kProbed);
   // The next address is b's, as everybody can guess.
-  const Prober to_b(a.netns, ip("10.1.0.3"));
-  const Prober to_a(b.netns, a.addresses[0]);
-  ASSERT_TRUE(to_b.sends(100));
+  const Flood to_b(a.netns, Endpoint{ip("10.1.0.3"), kProbed});
+  const Flood to_a(b.netns, Endpoint{a.addresses[0], kProbed});
+  ASSERT_TRUE(to_b.goes_on(100));
   // Without its rules, the pod gets no network at all.
   auto refused = add(b);
   ASSERT_FALSE(refused);
@@ -222,21 +169,21 @@ TEST_F(PolicyNetwork, NothingPassesBeforeAPodsRulesAre) {
       return added.has_value();
     }));
   });
-  ASSERT_TRUE(to_b.sends(100));
+  ASSERT_TRUE(to_b.goes_on(100));
   rule("b", kNothing, kNothing);
   asking.join();
   ASSERT_TRUE(added);
   ASSERT_EQ(b.addresses[0], ip("10.1.0.3"));
-  ASSERT_TRUE(to_b.sends(1000));
-  ASSERT_TRUE(to_a.sends(1000));
+  ASSERT_TRUE(to_b.goes_on(1000));
+  ASSERT_TRUE(to_a.goes_on(1000));
   EXPECT_EQ(at_b.count(), 0U);
   EXPECT_EQ(at_a.count(), 0U);
   // Nor while an agent ends and another one starts, which knows of no rules for a while.
   node_.reset();
-  ASSERT_TRUE(to_b.sends(1000));
+  ASSERT_TRUE(to_b.goes_on(1000));
   restart();
-  ASSERT_TRUE(to_b.sends(1000));
-  ASSERT_TRUE(to_a.sends(1000));
+  ASSERT_TRUE(to_b.goes_on(1000));
+  ASSERT_TRUE(to_a.goes_on(1000));
   EXPECT_EQ(at_b.count(), 0U);
   EXPECT_EQ(at_a.count(), 0U);
   rule("b", 0, 0);

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "test/netns/probes.h"
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <string_view>
+
+#include "test/kit/process.h"
+
+namespace fairlead::testkit {
+namespace {
+
+using namespace std::chrono_literals;
+
+UniqueFd datagram_socket(const PodNetns& where, int family) {
+  UniqueFd fd;
+  where.run([&] { fd = UniqueFd(socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); });
+  return fd;
+}
+
+int family_of(const IpAddress& address) {
+  return address.is_v4() ? AF_INET : AF_INET6;
+}
+
+}  // namespace
+
+SocketName::SocketName(const Endpoint& endpoint) {
+  if (endpoint.address.is_v4()) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(storage_);
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(endpoint.port);
+    std::memcpy(&v4.sin_addr, endpoint.address.bytes().data(), 4);
+    size_ = sizeof(v4);
+  } else {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(storage_);
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(endpoint.port);
+    std::memcpy(&v6.sin6_addr, endpoint.address.bytes().data(), 16);
+    size_ = sizeof(v6);
+  }
+}
+
+Result<Datagrams> Datagrams::make(const PodNetns& from, const Endpoint& to, Way way) {
+  UniqueFd fd = datagram_socket(from, family_of(to.address));
+  SocketName name(to);
+  if (way == Way::kConnected && connect(fd.get(), name.get(), name.size()) != 0) return fail_errno(errno, "connect");
+  return Datagrams(std::move(fd), to, way);
+}
+
+bool Datagrams::answered(std::chrono::milliseconds patience) {
+  const std::string text = std::to_string(++sent_) + " of mine";
+  SocketName name(to_);
+  const ssize_t sent = way_ == Way::kConnected
+                           ? send(fd_.get(), text.data(), text.size(), 0)
+                           : sendto(fd_.get(), text.data(), text.size(), 0, name.get(), name.size());
+  if (sent != static_cast<ssize_t>(text.size())) return false;
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  // Answers to earlier ones may come late.
+  while (true) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    pollfd wait{fd_.get(), POLLIN, 0};
+    if (left <= 0ms || poll(&wait, 1, static_cast<int>(left.count())) <= 0) return false;
+    char buffer[256];
+    const ssize_t got = recv(fd_.get(), buffer, sizeof(buffer), 0);
+    if (got >= 0 && std::string_view(buffer, static_cast<std::size_t>(got)).ends_with(text)) return true;
+  }
+}
+
+Sink::Sink(const PodNetns& where, std::uint16_t port) : fd_(datagram_socket(where, AF_INET6)) {
+  SocketName any({IpAddress::from_v6({}), port});
+  const int off = 0;
+  setsockopt(fd_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+  if (bind(fd_.get(), any.get(), any.size()) != 0) fd_.reset();
+}
+
+std::uint64_t Sink::count() {
+  char buffer[16];
+  while (recv(fd_.get(), buffer, sizeof(buffer), 0) >= 0) ++count_;
+  return count_;
+}
+
+Flood::Flood(const PodNetns& from, const Endpoint& to) : fd_(datagram_socket(from, family_of(to.address))) {
+  thread_ = std::jthread([this, to](const std::stop_token& stop) {
+    SocketName target(to);
+    while (!stop.stop_requested()) {
+      if (sendto(fd_.get(), "probe", 5, 0, target.get(), target.size()) == 5) ++sent_;
+      std::this_thread::yield();
+    }
+  });
+}
+
+bool Flood::goes_on(std::uint64_t more) const {
+  const std::uint64_t before = sent_;
+  return eventually([&] { return sent_ >= before + more; });
+}
+
+}  // namespace fairlead::testkit
