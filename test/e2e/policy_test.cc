@@ -46,7 +46,10 @@ TEST(PolicyNode, DeniesAndAllowsAsManifestsSay) {
   }
   EXPECT_EQ(asked("friend", "tcp://10.96.0.80:81"), (Answers{{"failed", 3}})) << "another port";
   EXPECT_EQ(asked("", kWeb4), (Answers{{"web-1", 3}})) << "the node itself";
-  EXPECT_EQ(asked("web-1", kWeb4), (Answers{{"failed", 3}}));
+  EXPECT_EQ(asked("web-1", kWeb4), (Answers{{"web-1", 3}})) << "a pod reaches itself, behind its Service, too";
+  const std::string friend_url = fmt::format("http://{}:8080/", node.pod("friend")["ips"][0].get<std::string>());
+  EXPECT_EQ(asked("web-1", friend_url), (Answers{{"failed", 3}})) << "it may go nowhere else";
+  EXPECT_EQ(asked("stranger", friend_url), (Answers{{"friend", 3}}));
 
   const Json trace = node.ctl("policy trace --from default/stranger --to default/web-1 --port 8080/TCP");
   EXPECT_EQ(trace["allowed"], false) << trace;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// fl-echo: a server that says who it is and who called, and two clients that say who answered.
+// fl-echo: a server that says who it is and who called, two clients that say who answered, and a flood.
 #include <csignal>
 #include <string>
 
@@ -9,6 +9,7 @@ namespace fairlead::echo {
 int serve(const Flags& flags);
 int get(const Flags& flags);
 int load(const Flags& flags);
+int flood(const Flags& flags);
 }  // namespace fairlead::echo
 
 int main(int argc, char** argv) {
@@ -21,5 +22,6 @@ int main(int argc, char** argv) {
   if (command == "load") {
     return load(flags({"url", "rate", "keepalive", "keepalive-rate", "duration", "until-file", "timeout"}));
   }
+  if (command == "flood") return flood(flags({"listen", "duration"}));
   usage("unknown command '" + command + "'");
 }

@@ -33,7 +33,8 @@ void usage(const std::string& why) {
       "usage: fl-echo serve [--http PORT] [--tcp PORT] [--udp PORT] [--name N] [--unready-file F] [--drain 10s]\n"
       "       fl-echo get URL [N] [--timeout 2s] [--show yes]          http://IP:PORT/PATH, tcp://…, udp://…\n"
       "       fl-echo load --url URL [--rate N/s] [--keepalive CLIENTS] [--keepalive-rate N/s]\n"
-      "                    [--duration 30s] [--until-file F] [--timeout 500ms]\n",
+      "                    [--duration 30s] [--until-file F] [--timeout 500ms]\n"
+      "       fl-echo flood udp://IP:PORT [--listen PORT] [--duration 2s]\n",
       why.c_str());
   std::exit(2);
 }
