@@ -14,16 +14,16 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kDeadline = 120s;
 
-cri::api::PodSandboxConfig sandbox(const std::string& name, const std::string& cgroup) {
+cri::api::PodSandboxConfig sandbox(const DirectRuntime::Pod& pod, const std::string& cgroup) {
   cri::api::PodSandboxConfig config;
   auto& metadata = *config.mutable_metadata();
-  metadata.set_name(name);
-  metadata.set_uid(name);
-  metadata.set_namespace_("direct");
-  config.set_hostname(name);
+  metadata.set_name(pod.name);
+  metadata.set_uid(pod.uid);
+  metadata.set_namespace_("default");
+  config.set_hostname(pod.name);
   config.set_log_directory("/tmp");
   auto& linux = *config.mutable_linux();
-  linux.set_cgroup_parent(cgroup + "/direct/" + name);
+  linux.set_cgroup_parent(cgroup + "/direct/" + pod.name);
   linux.mutable_security_context()->mutable_namespace_options()->set_pid(cri::api::CONTAINER);
   linux.mutable_security_context()->mutable_seccomp()->set_profile_type(cri::api::SecurityProfile::RuntimeDefault);
   return config;
@@ -47,9 +47,9 @@ DirectRuntime::~DirectRuntime() {
   thread_.join();
 }
 
-void DirectRuntime::start(const std::string& name, std::function<void(Result<std::string>)> done) {
+void DirectRuntime::start(const Pod& pod, std::function<void(Result<std::string>)> done) {
   cri::api::RunPodSandboxRequest run;
-  *run.mutable_config() = sandbox(name, cgroup_);
+  *run.mutable_config() = sandbox(pod, cgroup_);
   client_->call(thread_.loop(), run, kDeadline, [=, this](Result<cri::api::RunPodSandboxResponse> made) {
     if (!made) return done(std::unexpected(made.error()));
     const std::string id = made->pod_sandbox_id();
@@ -72,14 +72,13 @@ void DirectRuntime::start(const std::string& name, std::function<void(Result<std
   });
 }
 
-Result<std::vector<std::string>> DirectRuntime::all(
-    int count, const std::function<void(int, std::function<void(Result<std::string>)>)>& each) {
+Result<std::vector<std::string>> DirectRuntime::all(std::size_t count, const Each& each) {
   std::promise<void> promise;
   std::vector<std::string> results;
   std::optional<Error> error;
-  int left = count;
+  std::size_t left = count;
   thread_.loop().post([&] {
-    for (int i = 0; i < count; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       each(i, [&](Result<std::string> result) {
         if (result) {
           results.push_back(*result);
@@ -95,14 +94,13 @@ Result<std::vector<std::string>> DirectRuntime::all(
   return results;
 }
 
-Result<double> DirectRuntime::run(int count) {
-  const unsigned round = ++rounds_;
+Result<double> DirectRuntime::run(const std::vector<Pod>& pods) {
   const auto begin = Clock::now();
-  FL_LET(const auto sandboxes, all(count, [&](int i, auto done) { start(fmt::format("r{}-{}", round, i), done); }));
+  FL_LET(const auto sandboxes, all(pods.size(), [&](std::size_t i, auto done) { start(pods[i], done); }));
   const double took = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-  FL_TRY(all(count, [&](int i, auto done) {
+  FL_TRY(all(pods.size(), [&](std::size_t i, auto done) {
     cri::api::StopPodSandboxRequest stop;
-    stop.set_pod_sandbox_id(sandboxes[static_cast<std::size_t>(i)]);
+    stop.set_pod_sandbox_id(sandboxes[i]);
     client_->call(thread_.loop(), stop, kDeadline, [=, this](Result<cri::api::StopPodSandboxResponse> stopped) {
       if (!stopped) return done(std::unexpected(stopped.error()));
       cri::api::RemovePodSandboxRequest remove;

@@ -39,15 +39,24 @@ struct Figures {
   Usage idle;
 };
 
+// `count` pods by the runtime alone: milliseconds.
+Result<double> run_alone(WatchedPods& pods, DirectRuntime& direct, int count) {
+  FL_LET(const auto ended, pods.ended(count));
+  FL_LET(const double took, direct.run(ended));
+  FL_TRY(pods.remove());
+  return took;
+}
+
 // `rounds` pairs of `count` pods.
 Result<> measure_pairs(WatchedPods& pods, DirectRuntime& direct, std::size_t rounds, int count,
                        std::vector<double>& took, std::vector<double>& runtime, std::vector<double>& above) {
+  const auto alone = [&] { return run_alone(pods, direct, count); };
   for (std::size_t i = 0; i < rounds; ++i) {
     Result<double> own = 0.0;
-    if (i % 2 == 0) own = direct.run(count);
+    if (i % 2 == 0) own = alone();
     FL_LET(const double all, pods.run(count));
     FL_TRY(pods.remove());
-    if (i % 2 == 1) own = direct.run(count);
+    if (i % 2 == 1) own = alone();
     FL_TRY(std::move(own));
     std::fprintf(stderr, "== %d pods: %.0f ms, the runtime alone %.0f ms\n", count, all, *own);
     took.push_back(all);
@@ -62,7 +71,7 @@ Result<Figures> measure_node(const ControlPlane& plane, const std::string& node,
   FL_LET(const auto direct, DirectRuntime::open(endpoint, "/" + testkit::node_cgroup(), kImage, kArgs));
   FL_LET(const auto pods, WatchedPods::open(plane.admin_kubeconfig(), node, kImage, kArgs));
   Figures figures;
-  FL_TRY(direct->run(1));  // warm
+  FL_TRY(run_alone(*pods, *direct, 1));  // warm
   FL_TRY(measure_pairs(*pods, *direct, kSingle, 1, figures.one_ms, figures.one_runtime_ms, figures.one_above_ms));
   FL_TRY(
       measure_pairs(*pods, *direct, kBursts, kMany, figures.many_ms, figures.many_runtime_ms, figures.many_above_ms));

@@ -22,7 +22,7 @@ kube::HttpRequest json_request(const std::string& method, const std::string& pat
   request.method = method;
   request.path = path;
   request.headers = {"Content-Type: application/json", "Accept: application/json"};
-  request.body = body.dump();
+  if (!body.is_null()) request.body = body.dump();
   return request;
 }
 
@@ -62,8 +62,9 @@ Result<> WatchedPods::wait(const std::string& what, const std::function<bool(con
   const bool done = testkit::eventually(
       [&] {
         api_->on_thread([&] {
-          const auto found = std::ranges::find_if(names_, [&](const std::string& name) { return !until(seen_[name]); });
-          missing = found == names_.end() ? "" : *found;
+          const auto found =
+              std::ranges::find_if(running_, [&](const std::string& name) { return !until(seen_[name]); });
+          missing = found == running_.end() ? "" : *found;
         });
         return missing.empty();
       },
@@ -72,18 +73,20 @@ Result<> WatchedPods::wait(const std::string& what, const std::function<bool(con
   return {};
 }
 
-Result<double> WatchedPods::run(int count) {
+WatchedPods::Names WatchedPods::new_names(int count) {
   ++rounds_;
-  const std::size_t first = names_.size();
-  for (int i = 0; i < count; ++i) names_.push_back(fmt::format("{}-{}-{}", node_, rounds_, i));
-  const auto name = [&](std::size_t i) { return names_[first + i]; };
-  const auto pods = static_cast<std::size_t>(count);
-  FL_TRY(api_->send_all(pods, kAtOnce, [&](std::size_t i) {
+  Names names;
+  for (int i = 0; i < count; ++i) names.push_back(fmt::format("{}-{}-{}", node_, rounds_, i));
+  return names;
+}
+
+Result<> WatchedPods::create(const Names& names) {
+  return api_->send_all(names.size(), kAtOnce, [&](std::size_t i) {
     const Json probe{{"tcpSocket", {{"port", 8080}}}, {"periodSeconds", 1}};
     return json_request("POST", kPods,
                         {{"apiVersion", "v1"},
                          {"kind", "Pod"},
-                         {"metadata", {{"name", name(i)}}},
+                         {"metadata", {{"name", names[i]}}},
                          {"spec",
                           {{"terminationGracePeriodSeconds", 1},
                            {"automountServiceAccountToken", false},
@@ -93,20 +96,49 @@ Result<double> WatchedPods::run(int count) {
                               {"imagePullPolicy", "IfNotPresent"},
                               {"args", args_},
                               {"readinessProbe", probe}}}}}}});
-  }));
-  FL_TRY(api_->send_all(pods, kAtOnce, [&](std::size_t i) {
-    return json_request("POST", fmt::format("{}/{}/binding", kPods, name(i)),
+  });
+}
+
+Result<> WatchedPods::bind(const Names& names) {
+  return api_->send_all(names.size(), kAtOnce, [&](std::size_t i) {
+    return json_request("POST", fmt::format("{}/{}/binding", kPods, names[i]),
                         {{"apiVersion", "v1"},
                          {"kind", "Binding"},
-                         {"metadata", {{"name", name(i)}}},
+                         {"metadata", {{"name", names[i]}}},
                          {"target", {{"apiVersion", "v1"}, {"kind", "Node"}, {"name", node_}}}});
+  });
+}
+
+Result<std::vector<WatchedPods::Identity>> WatchedPods::ended(int count) {
+  const Names names = new_names(count);
+  ended_.insert(ended_.end(), names.begin(), names.end());
+  FL_TRY(create(names));
+  FL_TRY(api_->send_all(names.size(), kAtOnce, [&](std::size_t i) {
+    kube::HttpRequest request =
+        json_request("PATCH", fmt::format("{}/{}/status", kPods, names[i]), {{"status", {{"phase", "Succeeded"}}}});
+    request.headers.front() = "Content-Type: application/merge-patch+json";
+    return request;
   }));
+  FL_TRY(bind(names));
+  std::vector<Identity> identities;
+  for (const std::string& name : names) {
+    FL_LET(const auto answer, api_->send(json_request("GET", fmt::format("{}/{}", kPods, name), {})));
+    identities.push_back({name, Json::parse(answer.body)["metadata"]["uid"]});
+  }
+  return identities;
+}
+
+Result<double> WatchedPods::run(int count) {
+  const Names names = new_names(count);
+  running_.insert(running_.end(), names.begin(), names.end());
+  FL_TRY(create(names));
+  FL_TRY(bind(names));
   FL_TRY(wait("Running", [](const Seen& seen) { return seen.running != Moment(); }));
   Moment begin = Moment::max(), end = Moment::min();
   api_->on_thread([&] {
-    for (std::size_t i = 0; i < pods; ++i) {
-      begin = std::min(begin, seen_[name(i)].bound);
-      end = std::max(end, seen_[name(i)].running);
+    for (const std::string& name : names) {
+      begin = std::min(begin, seen_[name].bound);
+      end = std::max(end, seen_[name].running);
     }
   });
   return ms_between(begin, end);
@@ -117,10 +149,13 @@ Result<> WatchedPods::wait_ready() {
 }
 
 Result<> WatchedPods::remove() {
-  FL_TRY(api_->send_all(names_.size(), kAtOnce, [&](std::size_t i) {
+  Names all = std::exchange(running_, {});
+  all.insert(all.end(), ended_.begin(), ended_.end());
+  ended_.clear();
+  FL_TRY(api_->send_all(all.size(), kAtOnce, [&](std::size_t i) {
     kube::HttpRequest request;
     request.method = "DELETE";
-    request.path = fmt::format("{}/{}", kPods, names_[i]);
+    request.path = fmt::format("{}/{}", kPods, all[i]);
     return request;
   }));
   // Asked, not watched: a watch that is begun anew tells of nothing that went meanwhile.
@@ -133,7 +168,6 @@ Result<> WatchedPods::remove() {
       },
       kPatience);
   if (!gone) return fail(Code::kTimeout, "pods of {} do not go", node_);
-  names_.clear();
   return {};
 }
 

@@ -22,9 +22,15 @@ class WatchedPods {
 
   // Milliseconds from the first of `count` pods seen bound until all are seen Running. They stay.
   Result<double> run(int count);
+  struct Identity {
+    std::string name, uid;
+  };
+  // `count` pods of this node that ended before it saw them: what else is started under their names and uids is theirs
+  // to the node's network, which lets nobody in that the API server does not know.
+  Result<std::vector<Identity>> ended(int count);
   // Waits until those that run are Ready, too.
   Result<> wait_ready();
-  // Deletes what runs and waits until it is gone.
+  // Deletes all of them and waits until they are gone.
   Result<> remove();
 
  private:
@@ -35,12 +41,16 @@ class WatchedPods {
 
   WatchedPods() = default;
   void note(const std::string& line, Moment at);
+  using Names = std::vector<std::string>;
+  Names new_names(int count);
+  Result<> create(const Names& names);
+  Result<> bind(const Names& names);
   Result<> wait(const std::string& what, const std::function<bool(const Seen&)>& until);
 
   std::string node_, image_;
   std::vector<std::string> args_;
   std::map<std::string, Seen> seen_;  // belongs to the watch's thread
-  std::vector<std::string> names_;    // of those that run
+  Names running_, ended_;
   unsigned rounds_ = 0;
   std::unique_ptr<ApiClient> api_;  // last: its thread ends first
 };
