@@ -14,6 +14,7 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 
 constexpr Backoff kBackoff{seconds(10), seconds(300)};
+constexpr Duration kSyncAgain = seconds(10);  // kubelet's backOffPeriod
 constexpr Duration kLongRun = minutes(10);
 constexpr std::int64_t kDefaultGraceSeconds = 30;
 
@@ -242,8 +243,8 @@ Duration crash_delay(const ContainerView& exited) {
   return long_run(exited) || exited.streak == 0 ? Duration{} : kBackoff.delay(exited.streak);
 }
 
-Duration retry_delay(unsigned failures) {
-  return kBackoff.delay(failures);
+Duration retry_delay(std::string_view what, unsigned failures) {
+  return what == kSandboxKey || what == kVolumesKey ? kSyncAgain : kBackoff.delay(failures);
 }
 
 WallTime restart_time(const ContainerView& exited) {

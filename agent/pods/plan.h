@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/pods/pod_spec.h"
@@ -61,8 +62,10 @@ bool restarts(const k8s::PodSpec& spec, const ContainerView& exited);
 // When an exited container may run again at the earliest.
 WallTime restart_time(const ContainerView& exited);
 Duration crash_delay(const ContainerView& exited);
-// The delay before try n + 1 after n failures of anything else.
-Duration retry_delay(unsigned failures);
+// The delay before try n + 1 after n failures of anything else, by its key in PodHistory::failures: a container waits
+// ever longer, as kubelet pulls images; sandbox and volumes always as long, since what they wait for may come at any
+// time.
+Duration retry_delay(std::string_view what, unsigned failures);
 
 // Of name and image alone, so that an upgrade of the agent never restarts a container. Hexadecimal.
 std::string container_hash(const k8s::Container& container);

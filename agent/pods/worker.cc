@@ -74,7 +74,8 @@ void Worker::failed(const std::string& key, std::string reason, const Error& err
   Failure& failure = history_.failures[key];
   failure.reason = std::move(reason);
   failure.message = error.message();
-  failure.until = context_.clock.wall() + std::chrono::duration_cast<WallTime::duration>(retry_delay(++failure.count));
+  failure.until =
+      context_.clock.wall() + std::chrono::duration_cast<WallTime::duration>(retry_delay(key, ++failure.count));
 }
 
 void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {

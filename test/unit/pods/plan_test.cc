@@ -327,5 +327,12 @@ TEST(PodPlan, HashCoversNameAndImage) {
   EXPECT_NE(container_hash(left), container_hash(right));
 }
 
+TEST(RetryDelay, GrowsForContainersAndStaysForWhatAPodWaitsFor) {
+  EXPECT_EQ(retry_delay("web", 1), std::chrono::seconds(10));
+  EXPECT_EQ(retry_delay("web", 3), std::chrono::seconds(40));
+  EXPECT_EQ(retry_delay(kSandboxKey, 7), std::chrono::seconds(10));
+  EXPECT_EQ(retry_delay(kVolumesKey, 7), std::chrono::seconds(10));
+}
+
 }  // namespace
 }  // namespace fairlead::pods
