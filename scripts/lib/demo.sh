@@ -75,6 +75,8 @@ in_pod() {
   id=$(container_of "$1") || return 0
   shift
   show ctr tasks exec --exec-id "demo-$EPOCHREALTIME" "$id" "$@"
+  # ctr may close the output of a short command before it is read: then it is asked once more.
+  [ -n "$output" ] || show ctr tasks exec --exec-id "demo-$EPOCHREALTIME" "$id" "$@"
 }
 
 # The load runs in the client pod beside other steps; it ends when its file appears.
