@@ -4,6 +4,8 @@
  * service. Pods and the node pay once a connection (UDP: once a datagram), never for a packet. The hooks see every
  * socket below their cgroup and act for those in the network namespaces that are ours; others pass untouched.
  */
+#include <bpf/bpf_endian.h>
+
 #include "bpf/lib/socket.h"
 
 #define PASS 1
@@ -37,6 +39,26 @@ static __always_inline int set_peer_v6(struct bpf_sock_addr *ctx, const struct s
 	ctx->user_ip6[3] = peer->address.words[3];
 	ctx->user_port = peer->port;
 	return PASS;
+}
+
+/* The node's own network namespace, by its cookie. */
+const volatile __u64 node_netns;
+
+static __always_inline bool is_loopback(const struct socket_peer *peer, bool is_v4)
+{
+	const struct ipv6_address *address = &peer->address;
+
+	return is_v4 ? (address->words[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000)
+		     : !(address->words[0] | address->words[1] | address->words[2]) &&
+			       address->words[3] == bpf_htonl(1);
+}
+
+/* The index of the service at `peer` for a socket of the namespace, or 0: every namespace has a loopback of its own. */
+static __always_inline __u32 service_for(__u64 netns, const struct socket_peer *peer, __u8 protocol, bool is_v4)
+{
+	if (!is_loopback(peer, is_v4))
+		return service_at(peer, protocol, is_v4);
+	return netns == node_netns ? service_of(peer, protocol, SCOPE_NODE, is_v4) : 0;
 }
 
 static __always_inline int refuse(int error)
@@ -92,7 +114,7 @@ static __always_inline int connect_peer(struct bpf_sock_addr *ctx, struct socket
 
 	if (!client || !sk)
 		return 0;
-	to.service_index = service_at(peer, ctx->protocol, is_v4);
+	to.service_index = service_for(netns, peer, ctx->protocol, is_v4);
 	if (!to.service_index) {
 		forget_connected(sk);
 		return is_service_address(peer, is_v4) ? -ECONNREFUSED : 0;
@@ -119,7 +141,7 @@ static __always_inline int send_peer(struct bpf_sock_addr *ctx, struct socket_pe
 
 	if (!client || !sk)
 		return 0;
-	to.service_index = service_at(peer, ctx->protocol, is_v4);
+	to.service_index = service_for(netns, peer, ctx->protocol, is_v4);
 	if (!to.service_index)
 		return is_service_address(peer, is_v4) ? -ECONNREFUSED : 0;
 	state = bpf_sk_storage_get(&sk_udp, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);

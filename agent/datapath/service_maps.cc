@@ -16,11 +16,15 @@ static_assert(kSame<Balancing::kRandom, ALGORITHM_RANDOM> && kSame<Balancing::kR
               kSame<Balancing::kDestinationHash, ALGORITHM_DESTINATION_HASH> &&
               kSame<Balancing::kMaglev, ALGORITHM_MAGLEV>);
 
+// A loopback address is the node's own alone: every pod has another one.
+std::uint8_t scope(const Frontend& f) {
+  return f.address.is_loopback() ? SCOPE_NODE : SCOPE_CLUSTER;
+}
 frontend_v4 key_v4(const Frontend& f) {
-  return {f.address.v4_be(), htons(f.port), static_cast<std::uint8_t>(f.protocol), SCOPE_CLUSTER};
+  return {f.address.v4_be(), htons(f.port), static_cast<std::uint8_t>(f.protocol), scope(f)};
 }
 frontend_v6 key_v6(const Frontend& f) {
-  return {to_abi_v6(f.address), htons(f.port), static_cast<std::uint8_t>(f.protocol), SCOPE_CLUSTER};
+  return {to_abi_v6(f.address), htons(f.port), static_cast<std::uint8_t>(f.protocol), scope(f)};
 }
 std::uint32_t check(const frontend_v4& key) {
   return frontend_check_v4(&key);

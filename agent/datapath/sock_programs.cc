@@ -5,6 +5,7 @@
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/socket.h>
 #include <sys/statfs.h>
 
 #include <cerrno>
@@ -18,6 +19,21 @@ namespace fairlead::datapath {
 struct SockPrograms::Skeleton {
   Object<sock_bpf, sock_bpf::destroy> skeleton;
 };
+
+namespace {
+
+// The cookie of the calling thread's network namespace.
+Result<std::uint64_t> own_netns() {
+  const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  std::uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0) {
+    return fail_errno(errno, "cookie of the network namespace");
+  }
+  return cookie;
+}
+
+}  // namespace
 
 Result<std::string> find_cgroup2_root() {
   std::ifstream mounts("/proc/self/mounts");
@@ -51,6 +67,7 @@ Result<std::unique_ptr<SockPrograms>> SockPrograms::load(const BpfRoot& root, co
     const int status = bpf_map__set_max_entries(map, entries);
     if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", bpf_map__name(map)));
   }
+  FL_LET(skeleton->rodata->node_netns, own_netns());
   FL_TRY(load_object(skeleton->obj, root));
   return std::unique_ptr<SockPrograms>(new SockPrograms(root, std::make_unique<Skeleton>(std::move(skeleton))));
 }

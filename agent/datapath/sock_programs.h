@@ -32,7 +32,8 @@ Result<std::string> find_cgroup2_root();
 // programs, maps and links live on by their pins. Cost: load about 50 ms.
 class SockPrograms {
  public:
-  // Loads the programs beside those that run now, over the maps pinned in `root` (or new ones). Attaches nothing.
+  // Loads the programs beside those that run now, over the maps pinned in `root` (or new ones). Attaches nothing. The
+  // calling thread is in the node's network namespace, whose loopback is the one that Services can be at.
   static Result<std::unique_ptr<SockPrograms>> load(const BpfRoot& root, const SockCapacities& capacities);
   ~SockPrograms();
 

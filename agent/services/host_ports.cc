@@ -8,7 +8,11 @@ namespace fairlead::services {
 std::map<std::string, datapath::ServiceEntry> compute_host_port(const std::string& key, const model::HostPort& row,
                                                                 const std::vector<IpAddress>& node_ips) {
   std::map<std::string, datapath::ServiceEntry> entries;
-  const std::vector<IpAddress> served = row.host_address ? std::vector{*row.host_address} : node_ips;
+  std::vector<IpAddress> served = row.host_address ? std::vector{*row.host_address} : node_ips;
+  if (!row.host_address) {
+    served.push_back(IpAddress::from_v4({127, 0, 0, 1}));
+    served.push_back(IpAddress::from_v6({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}));
+  }
   for (const IpAddress& pod : row.pod_addresses) {
     datapath::ServiceEntry entry{.frontends = {}, .backends = {{pod, row.container_port}}, .shares_addresses = true};
     for (const IpAddress& address : served) {

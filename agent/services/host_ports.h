@@ -15,7 +15,7 @@ namespace fairlead::services {
 inline constexpr auto kHostPortPrefix = "hostPort:";
 
 // By name: the key and the family, "hostPort:0abc/eth0:*:8080/TCP/4". `node_ips`: where the row names no address, it is
-// served on those of the pod's families; none there is no entry.
+// served on those of the pod's families, and on their loopback.
 std::map<std::string, datapath::ServiceEntry> compute_host_port(const std::string& key, const model::HostPort& row,
                                                                 const std::vector<IpAddress>& node_ips);
 // The key that an entry's name was made of.

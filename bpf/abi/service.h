@@ -10,6 +10,7 @@
 /* Where a frontend is served. */
 enum frontend_scope {
 	SCOPE_CLUSTER = 0, /* to pods and to the node itself */
+	SCOPE_NODE = 1,    /* at a loopback address: to the node's own sockets alone */
 };
 
 /* Keys of hashes svc4 and svc6: what a client connects to. Ports are in network order. */

@@ -102,10 +102,11 @@ static __always_inline bool same_peer(const struct socket_peer *a, const struct 
 }
 
 /* One look at a frontend's service: 0, -ENOENT, or -EAGAIN where the value seen was another key's. */
-static __always_inline int read_frontend(const struct socket_peer *peer, __u8 protocol, bool is_v4, __u32 *index)
+static __always_inline int read_frontend(const struct socket_peer *peer, __u8 protocol, __u8 scope, bool is_v4,
+					 __u32 *index)
 {
-	struct frontend_v4 key4 = { peer->address.words[3], peer->port, protocol, SCOPE_CLUSTER };
-	struct frontend_v6 key6 = { peer->address, peer->port, protocol, SCOPE_CLUSTER };
+	struct frontend_v4 key4 = { peer->address.words[3], peer->port, protocol, scope };
+	struct frontend_v6 key6 = { peer->address, peer->port, protocol, scope };
 	const struct frontend *found = is_v4 ? bpf_map_lookup_elem(&svc4, &key4) : bpf_map_lookup_elem(&svc6, &key6);
 	struct frontend value;
 
@@ -122,22 +123,27 @@ static __noinline bool is_service_address(const struct socket_peer *peer, bool i
 {
 	const struct socket_peer any = { .address = peer->address };
 	__u32 index;
-	int result = read_frontend(&any, 0, is_v4, &index);
+	int result = read_frontend(&any, 0, SCOPE_CLUSTER, is_v4, &index);
 
 	if (result == -EAGAIN)
-		result = read_frontend(&any, 0, is_v4, &index);
+		result = read_frontend(&any, 0, SCOPE_CLUSTER, is_v4, &index);
 	return result == 0;
 }
 
-/* The index of the service at `peer`, or 0. */
-static __always_inline __u32 service_at(const struct socket_peer *peer, __u8 protocol, bool is_v4)
+/* The index of the service of a scope at `peer`, or 0. */
+static __always_inline __u32 service_of(const struct socket_peer *peer, __u8 protocol, __u8 scope, bool is_v4)
 {
 	__u32 index = 0;
-	int result = read_frontend(peer, protocol, is_v4, &index);
+	int result = read_frontend(peer, protocol, scope, is_v4, &index);
 
 	if (result == -EAGAIN)
-		result = read_frontend(peer, protocol, is_v4, &index);
+		result = read_frontend(peer, protocol, scope, is_v4, &index);
 	return result == 0 ? index : 0;
+}
+
+static __always_inline __u32 service_at(const struct socket_peer *peer, __u8 protocol, bool is_v4)
+{
+	return service_of(peer, protocol, SCOPE_CLUSTER, is_v4);
 }
 
 /* A backend, as a reader remembers it. */

@@ -23,11 +23,14 @@ TEST(HostPorts, OneEntryOfEachFamilyOnTheNodesAddresses) {
   const auto entries = compute_host_port("hostPort:a", row({"10.0.0.2", "fd00::2"}), node);
   ASSERT_EQ(entries.size(), 2U);
   const datapath::ServiceEntry& v4 = entries.at("hostPort:a/4");
-  EXPECT_EQ(v4.frontends, (std::vector<datapath::Frontend>{{ip("192.0.2.1"), 53, Protocol::kUdp},
+  EXPECT_EQ(v4.frontends, (std::vector<datapath::Frontend>{{ip("127.0.0.1"), 53, Protocol::kUdp},
+                                                           {ip("192.0.2.1"), 53, Protocol::kUdp},
                                                            {ip("192.0.2.9"), 53, Protocol::kUdp}}));
   EXPECT_EQ(v4.backends, (std::vector<datapath::Backend>{{ip("10.0.0.2"), 5353}}));
   EXPECT_TRUE(v4.shares_addresses) << "the node's other ports are its own";
-  EXPECT_EQ(entries.at("hostPort:a/6").frontends.size(), 1U);
+  EXPECT_EQ(
+      entries.at("hostPort:a/6").frontends,
+      (std::vector<datapath::Frontend>{{ip("::1"), 53, Protocol::kUdp}, {ip("2001:db8::1"), 53, Protocol::kUdp}}));
   for (const auto& [name, entry] : entries) EXPECT_EQ(host_port_key(name), "hostPort:a");
 }
 
@@ -36,7 +39,7 @@ TEST(HostPorts, ACertainAddressIsServedAlone) {
   ASSERT_EQ(entries.size(), 1U);
   EXPECT_EQ(entries.begin()->second.frontends,
             (std::vector<datapath::Frontend>{{ip("192.0.2.7"), 53, Protocol::kUdp}}));
-  EXPECT_TRUE(compute_host_port("hostPort:a", row({"fd00::2"}), {ip("192.0.2.1")}).empty());
+  EXPECT_TRUE(compute_host_port("hostPort:a", row({"fd00::2"}, "192.0.2.7"), {ip("192.0.2.1")}).empty());
 }
 
 TEST_F(ServicesTest, HostPortsComeAndGoWithTheirRows) {
@@ -70,7 +73,7 @@ TEST_F(ServicesTest, AHostPortFollowsTheNodesAddresses) {
   start();
   nodes.upsert("node-1", {"node-1", "", {}, {}, {ip("192.0.2.200")}});
   loop.poll();
-  EXPECT_EQ(balancer.entries.at("hostPort:a/eth0:*:53/UDP/4").frontends.size(), 2U);
+  EXPECT_EQ(balancer.entries.at("hostPort:a/eth0:*:53/UDP/4").frontends.size(), 3U);
 }
 
 TEST_F(ServicesTest, AHostPortThatFailsIsTriedAgainAndTold) {
