@@ -13,7 +13,7 @@
 //   flows      tracked connections and drops, for those who ask
 //
 //   edge ──▶ services, slices, pods, config maps, secrets, node, nodes (tables)
-//   nodes ──▶ routing
+//   nodes ──▶ routing ──▶ PodMtu ──▶ network
 //   node ──▶ network (pod ranges)      pods ──▶ network (dataplane mode: an ADD waits for its Pod object)
 //   slice controller ──▶ slices        pods ──▶ local pods (table) ──▶ slice controller, services
 //   services ──▶ Applied ──▶ pods      pods ──▶ statuses, events, wants of config, static pods, tokens asked ──▶ edge
@@ -56,6 +56,7 @@
 #include "agent/flows/flows.h"
 #include "agent/kube/api/api_source.h"
 #include "agent/kube/manifests/manifest_source.h"
+#include "agent/model/pod_mtu.h"
 #include "agent/model/rows.h"
 #include "agent/network/install_cni.h"
 #include "agent/network/network.h"
@@ -342,7 +343,8 @@ class Agent {
                                                                          .paths = *node_paths_,
                                                                          .nodes = nodes_table_.reader(),
                                                                          .inspect = std::move(responder),
-                                                                         .registry = *registry_});
+                                                                         .registry = *registry_,
+                                                                         .pod_mtu = pod_mtu_});
     components_["routing"] = {"routing.sync", caller};
     routes_["node."] = {caller};
     return routing_->start();
@@ -370,6 +372,8 @@ class Agent {
   Result<> build_network() {
     auto [caller, responder] = make_request<Inspect, Json>();
     FL_LET(const std::uint32_t mtu, pod_mtu());
+    auto [mtu_sender, mtu_reader] = make_channel<model::PodMtu>();
+    pod_mtu_ = mtu_sender;
     network_ = std::make_unique<network::Network>(
         network_thread_.loop(), clock_,
         network::Network::Deps{
@@ -388,7 +392,8 @@ class Agent {
             .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(pods_table_.reader()),
             // Where a kubelet runs pods that no manifest tells of, no policy can tell them either.
             .policies = runs_pods() || !uses_manifests() ? std::optional(pod_policies_table_.reader()) : std::nullopt,
-            .services = services_table_.reader()});
+            .services = services_table_.reader(),
+            .mtu = std::move(mtu_reader)});
     routes_["cni."] = {caller};
     routes_["endpoint."] = {caller};
     return network_->start();
@@ -558,6 +563,7 @@ class Agent {
   server::Routes routes_;
   PodTellers pod_ends_;
   Receiver<model::Applied> applied_;
+  Sender<model::PodMtu> pod_mtu_;
 
   std::unique_ptr<kube::ManifestSource> manifests_;
   std::unique_ptr<kube::ApiSource> api_;

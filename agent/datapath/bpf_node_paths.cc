@@ -312,6 +312,27 @@ Result<bool> BpfNodePaths::attached(std::uint32_t ifindex) const {
   return true;
 }
 
+Result<std::set<std::uint32_t>> BpfNodePaths::leftovers(const std::vector<std::uint32_t>& there) const {
+  std::set<std::uint32_t> found;
+  for (const std::uint32_t ifindex : config_.uplinks) {
+    if (ifindex != 0) found.insert(ifindex);
+  }
+  for (const bpf_program* program : {objects_->host->progs.from_uplink, objects_->host->progs.to_uplink,
+                                     objects_->overlay->progs.from_overlay, objects_->overlay->progs.to_overlay}) {
+    FL_LET(const std::set<std::uint32_t> pinned, devices_with(program, root_));
+    found.insert(pinned.begin(), pinned.end());
+  }
+  for (const std::uint32_t ifindex : there) {
+    if (hooks_.contains(ifindex) || found.contains(ifindex)) continue;
+    for (const DeviceHook& hook : objects_->uplink_hooks(ifindex)) {
+      FL_LET(const bool filter, has_filter(hook));
+      if (filter) found.insert(ifindex);
+    }
+  }
+  std::erase_if(found, [this](std::uint32_t ifindex) { return hooks_.contains(ifindex); });
+  return found;
+}
+
 Result<> BpfNodePaths::detach(std::uint32_t ifindex) {
   path_config wanted = config_;
   const std::span<std::uint32_t> uplinks(wanted.uplinks);

@@ -5,6 +5,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "agent/datapath/bpf_root.h"
@@ -37,6 +38,7 @@ class BpfNodePaths final : public NodePaths {
   Result<> attach_uplink(std::uint32_t ifindex) override;
   Result<> attach_tunnel(std::uint32_t ifindex) override;
   Result<bool> attached(std::uint32_t ifindex) const override;
+  Result<std::set<std::uint32_t>> leftovers(const std::vector<std::uint32_t>& there) const override;
   Result<> detach(std::uint32_t ifindex) override;
 
   // Of objects "host" and "overlay".

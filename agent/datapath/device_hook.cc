@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <string>
+#include <system_error>
 
 #include "agent/base/unique_fd.h"
 
@@ -126,6 +129,28 @@ Result<bool> is_attached(const DeviceHook& hook, const BpfRoot& root) {
   if (pinned) return program_there(pinned.get(), hook) == program;
   FL_LET(const std::uint32_t there, filter_there(hook));
   return there == program;
+}
+
+Result<std::set<std::uint32_t>> devices_with(const bpf_program* program, const BpfRoot& root) {
+  const std::string prefix = fmt::format("{}_", bpf_program__name(program));
+  std::set<std::uint32_t> devices;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(root.link_path(""), error), end; !error && at != end;
+       at.increment(error)) {
+    const std::string name = at->path().filename();
+    std::uint32_t ifindex = 0;
+    if (!name.starts_with(prefix)) continue;
+    const char* last = name.data() + name.size();
+    const auto [stop, bad] = std::from_chars(name.data() + prefix.size(), last, ifindex);
+    if (bad == std::errc() && stop == last) devices.insert(ifindex);
+  }
+  if (error) return fail_errno(error.value(), fmt::format("list {}", root.link_path("")));
+  return devices;
+}
+
+Result<bool> has_filter(const DeviceHook& hook) {
+  FL_LET(const std::uint32_t there, filter_there(hook));
+  return there != 0;
 }
 
 Result<> detach_hook(const DeviceHook& hook, const BpfRoot& root) {

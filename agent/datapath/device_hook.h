@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 
 #include "agent/base/result.h"
 #include "agent/datapath/bpf_root.h"
@@ -24,6 +25,10 @@ struct DeviceHook {
 Result<> attach_hook(const DeviceHook& hook, const BpfRoot& root);
 // Whether exactly this load's program is there.
 Result<bool> is_attached(const DeviceHook& hook, const BpfRoot& root);
+// Devices, by ifindex, at which a link of any load's program of this name is pinned; some may be gone by now.
+Result<std::set<std::uint32_t>> devices_with(const bpf_program* program, const BpfRoot& root);
+// Whether there is a clsact filter of ours, of whichever load and program.
+Result<bool> has_filter(const DeviceHook& hook);
 // Takes it away, whichever load it is of. Nothing there, or no such device any more: success.
 Result<> detach_hook(const DeviceHook& hook, const BpfRoot& root);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "agent/base/ip.h"
@@ -56,6 +57,10 @@ class NodePaths {
   virtual Result<> attach_tunnel(std::uint32_t ifindex) = 0;
   // Whether the device has this load's programs.
   virtual Result<bool> attached(std::uint32_t ifindex) const = 0;
+  // Devices that an earlier load left programs on or told the programs of, and that this one has not attached; such as
+  // are gone by now, too. `there`: devices to look at, since a clsact filter leaves no other trace.
+  virtual Result<std::set<std::uint32_t>> leftovers(const std::vector<std::uint32_t>& there) const = 0;
+  // Whichever load's programs, whichever of both kinds; nothing there, or no such device: success.
   virtual Result<> detach(std::uint32_t ifindex) = 0;
 };
 

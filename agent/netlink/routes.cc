@@ -104,6 +104,18 @@ Result<std::vector<InterfaceAddress>> Socket::interface_addresses() {
   return all;
 }
 
+Result<> Socket::erase_address(std::uint32_t ifindex, const InterfaceAddress& address) {
+  ifaddrmsg header{};
+  header.ifa_family = static_cast<std::uint8_t>(kernel_family(address.address.family()));
+  header.ifa_prefixlen = static_cast<std::uint8_t>(address.prefix);
+  header.ifa_index = ifindex;
+  Message message(RTM_DELADDR, 0, header);
+  message.address(IFA_LOCAL, address.address);
+  auto erased = kernel_.exchange(message, fmt::format("device #{}: erase address {}", ifindex, address.address));
+  if (!erased && erased.error().sys == EADDRNOTAVAIL) return {};
+  return unless_gone(std::move(erased));
+}
+
 Result<std::vector<Neighbour>> Socket::neighbours(std::uint32_t ifindex) {
   Message message(RTM_GETNEIGH, NLM_F_DUMP, ndmsg{});
   message.u32(NDA_IFINDEX, ifindex);

@@ -95,6 +95,7 @@ class Socket {
 
   // As /32 or /128, usable at once (no duplicate address detection). Adding what is there succeeds, here and below.
   Result<> add_address(std::uint32_t ifindex, const IpAddress& address);
+  Result<> erase_address(std::uint32_t ifindex, const InterfaceAddress& address);
   Result<std::vector<IpAddress>> addresses(std::uint32_t ifindex);
   // Of all devices.
   Result<std::vector<InterfaceAddress>> interface_addresses();

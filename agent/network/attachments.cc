@@ -27,7 +27,8 @@ Result<Json> Network::add(const Json& args) {
     Attachment& there = at->second.attachment;
     if (there.netns_cookie == pod.cookie && there.asked == attachment.asked && verify(at->second, pod)) {
       there.added_ns = boot_time_ns();
-      return cni_result(there, config_.mtu);
+      FL_LET(const netlink::Link link, host_->find_link(device_name(there)));
+      return cni_result(there, link.mtu);
     }
     FL_TRY(detach(key));
   }

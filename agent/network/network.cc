@@ -29,7 +29,8 @@ Network::Network(Loop& loop, const Clock& clock, Deps deps)
       journal_(config_.state_dir),
       ipam_(config_.pod_cidrs, config_.address_rest),
       boot_(boot_id()),
-      node_(std::move(deps.node)) {
+      node_(std::move(deps.node)),
+      mtu_(std::move(deps.mtu)) {
   if (deps.services) node_ports_.emplace(std::move(*deps.services));
   if (deps.pods) {
     gate_.emplace(loop_, std::move(*deps.pods), config_.pod_patience, "the API server has not told of it");
@@ -51,6 +52,9 @@ Result<> Network::start() {
   FL_TRY(adopt());
   count_addresses();
   if (node_) node_->attach(loop_, [this](const state::Delta<model::Node>& delta) { node_changed(delta); });
+  if (mtu_) {
+    mtu_->attach(loop_, [this](const std::vector<model::PodMtu>& told) { config_.mtu = told.back().bytes; });
+  }
   if (node_ports_) node_ports_->start(loop_);
   if (gate_) gate_->start();
   if (policies_) policies_->start();

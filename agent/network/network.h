@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/channel.h"
 #include "agent/base/clock.h"
 #include "agent/base/local_protocol.h"
 #include "agent/base/loop.h"
@@ -19,6 +20,7 @@
 #include "agent/base/table_writer.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/datapath/pod_programs.h"
+#include "agent/model/pod_mtu.h"
 #include "agent/model/rows.h"
 #include "agent/netlink/link_watch.h"
 #include "agent/netlink/netns.h"
@@ -36,7 +38,7 @@ namespace fairlead::network {
 struct NetworkConfig {
   std::vector<Cidr> pod_cidrs;      // at most one of a family; none: the Node object's
   std::vector<IpAddress> node_ips;  // the node's own, on one of its devices; at most one of a family
-  std::uint32_t mtu = 1450;         // 1500 less VXLAN's 50 bytes
+  std::uint32_t mtu = 1450;         // of pods' devices, until Deps::mtu says another; 1500 less VXLAN's 50 bytes
   std::string state_dir;
   std::string run_dir;                               // where the plugin leaves what no agent took (cni_spool.h)
   Duration address_rest = std::chrono::seconds(30);  // between an address's release and its next use
@@ -78,6 +80,7 @@ class Network {
     std::optional<state::TableReader<model::Pod>> pods{};   // each ADD waits for its own; none: the agent runs the pods
     std::optional<state::TableReader<model::PodPolicy>> policies{};  // … and for its rules; none: nobody is isolated
     std::optional<state::TableReader<model::Service>> services{};    // whose NodePorts are nobody else's
+    std::optional<Receiver<model::PodMtu>> mtu{};                    // for the pods that come
   };
 
   Network(Loop& loop, const Clock& clock, Deps deps);
@@ -151,6 +154,7 @@ class Network {
   Ipam ipam_;
   const std::string boot_;
   std::optional<state::TableReader<model::Node>> node_;
+  std::optional<Receiver<model::PodMtu>> mtu_;
   std::optional<NodePorts> node_ports_;
   std::optional<PodGate<model::Pod>> gate_;
   std::optional<PolicyBinder> policies_;

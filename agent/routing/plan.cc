@@ -12,6 +12,7 @@ using datapath::PathKind;
 constexpr std::uint32_t kUsualMtu = 1500;
 constexpr std::uint32_t kTunnelHeadersV4 = 50;  // IPv4 20, UDP 8, VXLAN 8, Ethernet 14
 constexpr std::uint32_t kTunnelHeadersV6 = 70;
+constexpr unsigned kLongestNetwork = 30;  // prefix of an IPv4 network whose first address is nobody's
 
 const IpAddress* of_family(const std::vector<IpAddress>& addresses, Family family) {
   const auto at = std::ranges::find(addresses, family, &IpAddress::family);
@@ -67,6 +68,10 @@ class Planner {
     for (const Cidr& range : node.pod_cidrs) {
       claimed_[range] = node.name;
       direct(range);
+      // Of smaller ranges the first address may be a pod's.
+      if (settings_.tunnel && range.family() == Family::kV4 && range.prefix() <= kLongestNetwork) {
+        plan_.device_address = range.base();
+      }
       plan_.ipv6 = plan_.ipv6 || range.family() == Family::kV6;
     }
   }

@@ -63,6 +63,7 @@ struct Plan {
   std::map<Cidr, netlink::Route> routes;
   std::map<IpAddress, Mac> neighbours;                // on the tunnel's device
   std::optional<netlink::VxlanSpec> device;           // to be there
+  std::optional<IpAddress> device_address;            // IPv4's on it, as /32
   std::optional<datapath::NodePaths::Tunnel> tunnel;  // once it is
   std::map<Cidr, datapath::Path> paths;
   datapath::Masquerade masquerade;
@@ -78,7 +79,8 @@ using Nodes = std::map<std::string, std::shared_ptr<const model::Node>>;  // by 
 //
 // Native: a node's ranges are routed by its address of that family, where a device of ours is connected to that
 // address's network; what lies behind routers is theirs to carry. Tunnel: all of them go through the tunnel's device,
-// whose peers are neighbours under the first address of each range.
+// whose peers are neighbours under the first address of each range. The device has that of this node's IPv4 range: on
+// one without any address the kernel's rp_filter takes nothing from nodes themselves, however loose it is.
 Plan plan_paths(const Nodes& nodes, const Settings& settings, const Facts& facts);
 
 // The devices that lead out of this node, ifindex → name. `failing` gets what was named or needed and is not there.

@@ -2,6 +2,7 @@
 #include "agent/routing/routing.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "agent/base/log.h"
@@ -12,6 +13,7 @@ namespace {
 
 constexpr const char* kModule = "routing";
 constexpr const char* kDevice = "device";
+constexpr const char* kAddress = "address";  // of the device
 constexpr const char* kTunnel = "tunnel";
 constexpr const char* kMasquerade = "masquerade";
 constexpr const char* kStack = "stack";
@@ -131,6 +133,7 @@ void Routing::look(bool deep) {
       log::warn(kModule, "a node's pods are not all reached", {{"node", name}, {"reason", node.condition}});
     }
   }
+  tell_mtu();
   forget_changed(before);
   for (const auto& [ifindex, name] : before.uplinks) {
     if (!plan_.uplinks.contains(ifindex)) reconciler_.mark(fmt::format("uplink {}", ifindex));
@@ -138,6 +141,15 @@ void Routing::look(bool deep) {
   if (deep || before.uplinks != plan_.uplinks || before.ipv6 != plan_.ipv6) reconciler_.mark(kStack);
   mark_differences();
   count();
+}
+
+void Routing::tell_mtu() {
+  // While an uplink is away nothing is known: what was said last holds.
+  if (plan_.uplinks.empty() && told_mtu_ != 0) return;
+  const std::uint32_t mtu = pod_mtu(deps_.settings, facts_);
+  if (!deps_.pod_mtu || std::exchange(told_mtu_, mtu) == mtu) return;
+  log::info(kModule, "pods' packets may be so large from now on", {{"mtu", mtu}});
+  deps_.pod_mtu->send({mtu});
 }
 
 // What was in force under the same plan and is not any more, somebody else took away; what the plan changes is no such
@@ -157,6 +169,7 @@ void Routing::forget_changed(const Plan& before) {
   forget(before.paths, plan_.paths, "path");
   forget(before.uplinks, plan_.uplinks, "uplink");
   if (before.device != plan_.device) settled_.erase(kDevice);
+  if (before.device_address != plan_.device_address) settled_.erase(kAddress);
   if (before.tunnel != plan_.tunnel) settled_.erase(kTunnel);
   if (before.masquerade != plan_.masquerade) settled_.erase(kMasquerade);
 }
@@ -172,14 +185,18 @@ Result<> Routing::read_actual(const Facts& facts, bool deep) {
     FL_LET(const std::vector<netlink::Neighbour> neighbours, kernel_->neighbours(device->ifindex));
     for (const netlink::Neighbour& each : neighbours) actual_.neighbours[each.address] = each.mac;
   }
+  std::vector<std::uint32_t> others;
   for (const netlink::Link& link : facts.links) {
+    if (link.alias.starts_with(kPodAlias)) continue;
+    others.push_back(link.ifindex);
     // Away from where they are wanted, programs are looked for now and then only.
     const bool ours = plan_.uplinks.contains(link.ifindex) || link.name == kTunnelDevice;
-    if ((!ours && !deep) || link.alias.starts_with(kPodAlias)) continue;
+    if (!ours && !deep) continue;
     FL_LET(const bool attached, deps_.paths.attached(link.ifindex));
     if (attached) actual_.attached.insert(link.ifindex);
   }
   if (!deep) return {};
+  FL_LET(actual_.leftovers, deps_.paths.leftovers(others));
   FL_LET(actual_.paths, deps_.paths.paths());
   return {};
 }
@@ -203,6 +220,12 @@ void Routing::mark_differences() {
                                       carries(*device, *plan_.device) && actual_.attached.contains(device->ifindex)
                                 : device == nullptr || device->alias != kTunnelAlias;
   if (!device_right) mark(kDevice);
+  if (plan_.tunnel && (complete_ || plan_.device_address)) {
+    const std::vector<netlink::InterfaceAddress> there = device_addresses();
+    const bool right =
+        plan_.device_address ? there.size() == 1 && there.front().address == *plan_.device_address : there.empty();
+    if (!right) mark(kAddress);
+  }
   // While the device is away, the maps go on naming it: pods' packets must not leave the node without their tunnel.
   const bool tunnel_known = !plan_.device || plan_.tunnel;
   if (tunnel_known && (!actual_.tunnel_told || actual_.tunnel != plan_.tunnel)) mark(kTunnel);
@@ -224,10 +247,21 @@ void Routing::mark_differences() {
   compare(plan_.paths, actual_.paths, "path");
   if (!complete_) return;
   if (actual_.masquerade != plan_.masquerade) mark(kMasquerade);
-  for (const std::uint32_t ifindex : actual_.attached) {
+  std::set<std::uint32_t> with_programs = actual_.attached;
+  with_programs.insert(actual_.leftovers.begin(), actual_.leftovers.end());
+  for (const std::uint32_t ifindex : with_programs) {
     const bool tunnel = device != nullptr && ifindex == device->ifindex;
     if (!tunnel && !plan_.uplinks.contains(ifindex)) reconciler_.mark(fmt::format("uplink {}", ifindex));
   }
+}
+
+std::vector<netlink::InterfaceAddress> Routing::device_addresses() const {
+  std::vector<netlink::InterfaceAddress> all;
+  const netlink::Link* device = own_device();
+  std::ranges::copy_if(facts_.addresses, std::back_inserter(all), [&](const netlink::InterfaceAddress& each) {
+    return device != nullptr && each.ifindex == device->ifindex && each.address.is_v4();
+  });
+  return all;
 }
 
 const netlink::Link* Routing::own_device() const {
@@ -240,6 +274,8 @@ Result<> Routing::reconcile(const std::string& key) {
   Result<> done;
   if (kind == kDevice) {
     done = reconcile_device();
+  } else if (kind == kAddress) {
+    done = reconcile_address();
   } else if (kind == kTunnel) {
     done = reconcile_tunnel();
   } else if (kind == kMasquerade) {
@@ -298,10 +334,20 @@ Result<> Routing::reconcile_device() {
   return kernel_->set_up(link->ifindex);  // netlink tells us of it: routes come next
 }
 
+Result<> Routing::reconcile_address() {
+  if (!plan_.tunnel) return {};  // once the device is there
+  for (const netlink::InterfaceAddress& each : device_addresses()) {
+    if (each.address != plan_.device_address) FL_TRY(kernel_->erase_address(each.ifindex, each));
+  }
+  return plan_.device_address ? kernel_->add_address(plan_.tunnel->ifindex, *plan_.device_address) : Result<>();
+}
+
 Result<> Routing::reconcile_uplink(std::uint32_t ifindex) {
   if (!plan_.uplinks.contains(ifindex)) {
+    FL_TRY(deps_.paths.detach(ifindex));
     actual_.attached.erase(ifindex);
-    return deps_.paths.detach(ifindex);
+    actual_.leftovers.erase(ifindex);
+    return {};
   }
   FL_TRY(deps_.paths.attach_uplink(ifindex));
   actual_.attached.insert(ifindex);

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "agent/base/channel.h"
 #include "agent/base/clock.h"
 #include "agent/base/local_protocol.h"
 #include "agent/base/loop.h"
@@ -15,6 +16,7 @@
 #include "agent/base/reconciler.h"
 #include "agent/base/request.h"
 #include "agent/datapath/node_paths.h"
+#include "agent/model/pod_mtu.h"
 #include "agent/model/rows.h"
 #include "agent/netlink/socket.h"
 #include "agent/netlink/watch.h"
@@ -47,6 +49,7 @@ class Routing {
     Responder<Inspect, Json> inspect;
     metrics::Registry& registry;
     Duration audit_period = std::chrono::seconds(30);
+    std::optional<Sender<model::PodMtu>> pod_mtu{};  // who makes pods' devices
   };
 
   Routing(Loop& loop, Deps deps);
@@ -64,12 +67,14 @@ class Routing {
     std::optional<datapath::NodePaths::Tunnel> tunnel;
     bool tunnel_told = false;
     std::set<std::uint32_t> attached;
+    std::set<std::uint32_t> leftovers;  // of earlier loads, on devices that need no programs any more
   };
 
   void nodes_changed(const state::Delta<model::Node>& delta);
   void look_soon();
   // Plans anew and marks what differs; `deep`: paths are read back too.
   void look(bool deep);
+  void tell_mtu();
   Result<> read_actual(const Facts& facts, bool deep);
   void forget_changed(const Plan& before);
   void mark_differences();
@@ -77,6 +82,7 @@ class Routing {
 
   Result<> reconcile(const std::string& key);
   Result<> reconcile_device();
+  Result<> reconcile_address();
   Result<> reconcile_uplink(std::uint32_t ifindex);
   Result<> reconcile_route(const Cidr& destination);
   Result<> reconcile_neighbour(const IpAddress& address);
@@ -85,6 +91,8 @@ class Routing {
   Result<> reconcile_masquerade();
   Result<> reconcile_stack();
   const netlink::Link* own_device() const;
+  // IPv4's on the tunnel's device.
+  std::vector<netlink::InterfaceAddress> device_addresses() const;
 
   Json status() const;
   Json list_nodes() const;
@@ -100,6 +108,7 @@ class Routing {
   Facts facts_;
   Plan plan_;
   Actual actual_;
+  std::uint32_t told_mtu_ = 0;
   std::optional<Error> blind_;     // why the kernel could not be read
   std::set<std::string> settled_;  // keys that were in force once: what differs now was taken away
   Subscription soon_;

@@ -224,13 +224,16 @@ TEST_F(HostPath, ProgramsAndPathsOutliveTheAgent) {
   ASSERT_TRUE(next) << next.error().message();
   EXPECT_EQ((*next)->paths().value(), before);
   EXPECT_FALSE((*next)->attached(uplink_).value()) << "those are of the earlier load";
+  EXPECT_EQ((*next)->leftovers({uplink_, tunnel_}).value(), (std::set<std::uint32_t>{uplink_, tunnel_}));
   ASSERT_TRUE((*next)->attach_uplink(uplink_));
   EXPECT_TRUE((*next)->attached(uplink_).value());
+  EXPECT_EQ((*next)->leftovers({}).value(), (std::set<std::uint32_t>{tunnel_}));
   EXPECT_FALSE(paths_->attached(uplink_).value());
   // Gone with a word, also where another agent attached it.
   ASSERT_TRUE((*next)->detach(uplink_));
   ASSERT_TRUE((*next)->detach(tunnel_));
   EXPECT_FALSE(paths_->attached(tunnel_).value());
+  EXPECT_TRUE((*next)->leftovers({uplink_, tunnel_}).value().empty());
   EXPECT_EQ(from_pod(a_, sent(a_, families()[0].remote, udp(1, 2))).action, TC_ACT_OK) << "no uplink, no redirect";
   EXPECT_TRUE((*next)->detach(99'999)) << "a device that is gone";
   EXPECT_FALSE((*next)->attach_uplink(99'999));

@@ -54,7 +54,9 @@ class FakeNodePaths final : public datapath::NodePaths {
   Result<bool> attached(std::uint32_t ifindex) const override {
     return uplinks.contains(ifindex) || tunnels.contains(ifindex);
   }
+  Result<std::set<std::uint32_t>> leftovers(const std::vector<std::uint32_t>&) const override { return left; }
   Result<> detach(std::uint32_t ifindex) override {
+    left.erase(ifindex);
     uplinks.erase(ifindex);
     tunnels.erase(ifindex);
     return {};
@@ -66,6 +68,7 @@ class FakeNodePaths final : public datapath::NodePaths {
   bool tunnel_told = false;
   std::set<std::uint32_t> uplinks;
   std::set<std::uint32_t> tunnels;
+  std::set<std::uint32_t> left;  // of an earlier agent
 };
 
 void ip(const std::string& line) {
@@ -117,12 +120,15 @@ class RoutingTest : public testing::Test {
     routing_.reset();
     auto [caller, responder] = make_request<Inspect, Json>();
     ask_ = caller;
+    auto [mtu_sender, mtu_reader] = make_channel<model::PodMtu>();
+    mtu_ = std::move(mtu_reader);
     routing_ = std::make_unique<Routing>(loop_, Routing::Deps{.settings = wanted,
                                                               .paths = paths_,
                                                               .nodes = nodes_->reader(),
                                                               .inspect = std::move(responder),
                                                               .registry = registry_,
-                                                              .audit_period = audit_period_});
+                                                              .audit_period = audit_period_,
+                                                              .pod_mtu = mtu_sender});
     const auto started = routing_->start();
     ASSERT_TRUE(started) << started.error().message();
   }
@@ -160,6 +166,7 @@ class RoutingTest : public testing::Test {
   std::optional<state::Table<model::Node>> nodes_;
   TableWriter<model::Node> writer_;
   Caller<Inspect, Json> ask_;
+  Receiver<model::PodMtu> mtu_;
   std::unique_ptr<Routing> routing_;
 };
 
@@ -242,6 +249,8 @@ TEST_F(RoutingTest, TheTunnelIsMadeKeptAndTakenAway) {
   EXPECT_THAT(shown("neighbour show dev fl_vxlan"), HasSubstr("10.1.2.0 lladdr 0a:f1:c0:00:02:02 PERMANENT"));
   EXPECT_THAT(shown("-6 neighbour show dev fl_vxlan"), HasSubstr("fd00:2:: lladdr 0a:f1:c0:00:02:02 PERMANENT"));
   EXPECT_EQ(setting("ipv4/conf/fl_vxlan/rp_filter"), "2\n");
+  EXPECT_TRUE(
+      eventually([] { return shown("-4 address show dev fl_vxlan").find("10.1.1.0/32") != std::string::npos; }));
   const auto first = paths_.tunnel;
   ASSERT_TRUE(first);
   EXPECT_EQ(paths_.tunnels, (std::set<std::uint32_t>{first->ifindex}));
@@ -320,6 +329,33 @@ TEST_F(RoutingTest, UplinksAreFollowed) {
   EXPECT_TRUE(eventually([&] { return paths_.uplinks.size() == 1 && !paths_.uplinks.contains(named_one); }));
   EXPECT_EQ(ask("routing.sync")["uplinks"], "eth0");
   EXPECT_THAT(ask("routing.sync")["failing"].dump(), HasSubstr("2001:db8::1"));  // no device carries it any more
+}
+
+TEST_F(RoutingTest, ProgramsThatAnEarlierAgentLeftAreTakenAway) {
+  writer_.set_complete();
+  paths_.left = {4242};
+  start(settings(false));
+  EXPECT_TRUE(synced());
+  EXPECT_TRUE(paths_.left.empty());
+  EXPECT_EQ(paths_.uplinks.size(), 1U);
+}
+
+TEST_F(RoutingTest, ThePodsMtuFollowsTheUplink) {
+  const auto told = [&] {
+    const std::vector<model::PodMtu> all = mtu_.take();
+    return all.empty() ? 0U : all.back().bytes;
+  };
+  writer_.set_complete();
+  start(settings(true));
+  ASSERT_TRUE(synced());
+  EXPECT_EQ(told(), 1450U);
+  ip("link set eth0 mtu 1400");
+  EXPECT_TRUE(eventually([&] { return told() == 1350U; }));
+  EXPECT_TRUE(eventually([] { return shown("link show fl_vxlan").find("mtu 1350") != std::string::npos; }));
+  // While no uplink is there, what was said last holds.
+  ip("link delete eth0");
+  EXPECT_TRUE(eventually([&] { return ask("routing.sync")["uplinks"] == ""; }));
+  EXPECT_EQ(told(), 0U);
 }
 
 TEST_F(RoutingTest, TheAuditFindsWhatNobodyTold) {

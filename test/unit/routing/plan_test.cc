@@ -117,6 +117,7 @@ TEST(Plan, ThroughTheTunnelEachRangeHasANeighbour) {
   const Plan before = plan_paths(all, settings(true), there);
   EXPECT_EQ(before.device,
             (netlink::VxlanSpec{.name = "fl_vxlan", .mac = tunnel_mac(ip("192.0.2.1")), .mtu = 1450, .port = 8472}));
+  EXPECT_EQ(before.device_address, ip("10.1.1.0"));
   EXPECT_FALSE(before.tunnel);
   EXPECT_THAT(before.routes, IsEmpty());  // until the device is there
 
