@@ -64,4 +64,8 @@ Result<> TestCgroup::enter() const {
   return move_to(path_);
 }
 
+Result<> TestCgroup::leave() const {
+  return move_to(root_);
+}
+
 }  // namespace fairlead::testkit

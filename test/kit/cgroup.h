@@ -23,6 +23,8 @@ class TestCgroup {
   const std::string& path() const { return path_; }
   // Moves this process, with all its threads, in here: the cgroup's hooks see the sockets it makes from now on.
   Result<> enter() const;
+  // Moves it back: sockets made from now on are no hook's.
+  Result<> leave() const;
 
  private:
   TestCgroup(std::string root, std::string path) : root_(std::move(root)), path_(std::move(path)) {}

@@ -103,7 +103,9 @@ std::string BedNode::manifest() const {
 Result<> BedNode::make_namespace() {
   FL_LET(PodNetns made, PodNetns::make(name_));
   netns_.emplace(std::move(made));
-  FL_TRY(in_netns(bed_.lan(), fmt::format("ip link add port{0} type veth peer name eth0 netns {1} && "
+  // A machine keeps its MAC over a reboot, and who knows it need not ask again.
+  FL_TRY(in_netns(bed_.lan(), fmt::format("ip link add port{0} type veth peer name eth0 address 02:00:c0:00:02:1{0} "
+                                          "netns {1} && "
                                           "ip link set port{0} master br0 && ip link set port{0} up",
                                           number_, netns_->path())));
   FL_TRY(in_netns(*netns_, "ip link set lo up && ip link set eth0 up"));
@@ -160,10 +162,14 @@ Result<> BedNode::reboot() {
 }
 
 Result<Json> BedNode::plugin(const std::string& command, const std::string& container, const std::string& netns,
-                             const std::string& ns, const std::string& pod, const std::string& uid) const {
+                             const std::string& ns, const std::string& pod, const std::string& uid,
+                             const Json& runtime_config) const {
   const std::string input = fmt::format("{}/{}/{}.stdin", folder(), name_, container);
-  std::ofstream(input) << Json{
-      {"cniVersion", "1.0.0"}, {"name", "fairlead"}, {"type", "fairlead-cni"}, {"runDir", run_dir()}};
+  std::ofstream(input) << Json{{"cniVersion", "1.0.0"},
+                               {"name", "fairlead"},
+                               {"type", "fairlead-cni"},
+                               {"runDir", run_dir()},
+                               {"runtimeConfig", runtime_config}};
   const CommandResult done =
       run_command(fmt::format("CNI_COMMAND={} CNI_CONTAINERID={} CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/ "
                               "CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}' {} <{}",
@@ -173,8 +179,9 @@ Result<Json> BedNode::plugin(const std::string& command, const std::string& cont
 }
 
 Result<std::vector<IpAddress>> BedNode::attach(const PodNetns& netns, const std::string& ns, const std::string& name,
-                                               const std::string& uid) {
-  FL_LET(const Json result, plugin("ADD", fmt::format("{}-{}", name_, name), netns.path(), ns, name, uid));
+                                               const std::string& uid, const Json& runtime_config) {
+  FL_LET(const Json result,
+         plugin("ADD", fmt::format("{}-{}", name_, name), netns.path(), ns, name, uid, runtime_config));
   std::vector<IpAddress> addresses;
   for (const Json& ip : result.at("ips")) {
     FL_LET(const Cidr address, Cidr::parse(ip.at("address").get<std::string>()));
@@ -183,17 +190,18 @@ Result<std::vector<IpAddress>> BedNode::attach(const PodNetns& netns, const std:
   return addresses;
 }
 
-Result<BedPod> BedNode::add_pod(const std::string& name) {
+Result<BedPod> BedNode::add_pod(const std::string& name, const Json& runtime_config) {
   const std::string container = fmt::format("{}-{}", name_, name);
   FL_LET(PodNetns netns, PodNetns::make(container));
-  FL_LET(std::vector<IpAddress> addresses, attach(netns, "default", name, "uid-" + container));
+  FL_LET(std::vector<IpAddress> addresses, attach(netns, "default", name, "uid-" + container, runtime_config));
   BedPod pod(std::move(netns), container, std::move(addresses));
   FL_TRY(pod.serve(kPodPort));
   return pod;
 }
 
 Result<> BedNode::delete_pod(const BedPod& pod) {
-  FL_TRY(plugin("DEL", pod.container(), pod.netns().path(), "default", "pod", "uid-" + pod.container()));
+  FL_TRY(
+      plugin("DEL", pod.container(), pod.netns().path(), "default", "pod", "uid-" + pod.container(), Json::object()));
   return {};
 }
 

@@ -77,11 +77,12 @@ class BedNode {
   Result<> reboot();
   Result<> make_namespace();
 
-  Result<BedPod> add_pod(const std::string& name);
+  // `runtime_config`, here and below: what a runtime adds to the configuration for capabilities.
+  Result<BedPod> add_pod(const std::string& name, const Json& runtime_config = Json::object());
   // CNI ADD of pod "ns/name" for a namespace that is there already; its addresses. `uid`: of its object. Names are
   // unique on the node, whatever the namespace.
   Result<std::vector<IpAddress>> attach(const PodNetns& netns, const std::string& ns, const std::string& name,
-                                        const std::string& uid);
+                                        const std::string& uid, const Json& runtime_config = Json::object());
   Result<> delete_pod(const BedPod& pod);
 
   const std::string& name() const { return name_; }
@@ -99,7 +100,8 @@ class BedNode {
 
  private:
   Result<Json> plugin(const std::string& command, const std::string& container, const std::string& netns,
-                      const std::string& ns, const std::string& pod, const std::string& uid) const;
+                      const std::string& ns, const std::string& pod, const std::string& uid,
+                      const Json& runtime_config) const;
   std::string run_dir() const;
   std::vector<std::string> command_line() const;
 

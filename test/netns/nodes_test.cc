@@ -4,12 +4,9 @@
 //      a1, a2 ─ n1 ─┐
 //                   ├─ lan ── world
 //          b1 ─ n2 ─┘
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cerrno>
 
-#include "test/netns/nodes_bed.h"
+#include "test/netns/nodes_fixture.h"
 
 namespace fairlead {
 namespace {
@@ -17,89 +14,18 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testkit::BedNode;
-using testkit::BedPod;
 using testkit::Endpoint;
 using testkit::eventually;
 using testkit::kNodePort;
 using testkit::kPodPort;
-using testkit::NodesBed;
 using testkit::PodNetns;
 using testkit::Stream;
 
-// Runs `task` in the namespace and gives what it gave.
-template <class Task>
-auto in(const PodNetns& where, Task task) {
-  std::optional<decltype(task())> out;
-  where.run([&] { out.emplace(task()); });
-  return std::move(*out);
-}
-
-std::string why(const auto& result) {
-  return result ? std::string() : result.error().message();
-}
-
-// Whom the observer at `to` sees when `from` speaks to it by TCP and by UDP: both the same.
-Result<IpAddress> seen(const PodNetns& from, const Endpoint& to) {
-  FL_LET(const Stream stream, in(from, [&] { return Stream::connect(to); }));
-  FL_LET(const Endpoint datagram, in(from, [&] { return testkit::ask_datagram(to); }));
-  if (stream.seen().address != datagram.address) {
-    return fail(Code::kInvalid, "TCP from {}, UDP from {}", stream.seen().address, datagram.address);
-  }
-  return datagram.address;
-}
-
-struct Native {
-  static testkit::BedOptions options() { return {.name = "nodes-native", .flags = {"--tunnel=none"}}; }
-  static constexpr unsigned kMtu = 1500;
-};
-struct Vxlan {
-  static testkit::BedOptions options() { return {.name = "nodes-vxlan", .flags = {"--tunnel=vxlan"}}; }
-  static constexpr unsigned kMtu = 1450;
-};
-// IPv6 between the nodes, and both families for pods.
-struct VxlanOverIpv6 {
-  static testkit::BedOptions options() {
-    return {.name = "nodes-vxlan6",
-            .underlay = {Family::kV6, Family::kV4},
-            .flags = {"--tunnel=vxlan", "--vxlan-port=4789"}};
-  }
-  static constexpr unsigned kMtu = 1430;
-};
-
 template <class Mode>
-class Nodes : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    static const auto entered = testkit::enter_node_namespace("nodes");
-    ASSERT_TRUE(entered) << why(entered);
-    auto options = Mode::options();
-    options.flags.push_back("--non-masquerade-cidr=203.0.113.0/24");
-    auto made = NodesBed::make(std::move(options));
-    ASSERT_TRUE(made) << why(made);
-    bed = std::move(*made);
-    for (const auto& [node, name] : {std::pair{1U, "a1"}, {1U, "a2"}, {2U, "b1"}}) {
-      auto pod = bed->node(node).add_pod(name);
-      ASSERT_TRUE(pod) << why(pod);
-      pods.emplace(name, std::move(*pod));
-    }
-  }
-  static void TearDownTestSuite() {
-    pods.clear();
-    bed.reset();
-  }
-  void SetUp() override { ASSERT_EQ(pods.size(), 3U) << "the bed is not whole"; }
+class NodesTest : public Nodes<Mode> {};
+TYPED_TEST_SUITE(NodesTest, NodesModes);
 
-  static const BedPod& pod(const std::string& name) { return pods.at(name); }
-  static const std::vector<Family>& families() { return bed->options().families; }
-
-  static inline std::unique_ptr<NodesBed> bed;
-  static inline std::map<std::string, BedPod> pods;
-};
-
-using Modes = testing::Types<Native, Vxlan, VxlanOverIpv6>;
-TYPED_TEST_SUITE(Nodes, Modes);
-
-TYPED_TEST(Nodes, PodsSpeakToPodsOfTheOtherNodeAsThemselves) {
+TYPED_TEST(NodesTest, PodsSpeakToPodsOfTheOtherNodeAsThemselves) {
   const PodNetns& from = this->pod("a1").netns();
   for (const Family family : this->families()) {
     const Endpoint to{this->pod("b1").address(family), kPodPort};
@@ -122,7 +48,7 @@ TYPED_TEST(Nodes, PodsSpeakToPodsOfTheOtherNodeAsThemselves) {
   }
 }
 
-TYPED_TEST(Nodes, PodsKnowHowLargeAPacketMayBe) {
+TYPED_TEST(NodesTest, PodsKnowHowLargeAPacketMayBe) {
   const auto link =
       testkit::run_command(fmt::format("nsenter --net={} ip link show eth0", this->pod("a1").netns().path()));
   EXPECT_THAT(link.output, HasSubstr(fmt::format("mtu {} ", TypeParam::kMtu)));
@@ -141,7 +67,7 @@ TYPED_TEST(Nodes, PodsKnowHowLargeAPacketMayBe) {
   EXPECT_TRUE(testkit::in_netns(this->bed->lan(), "ip link set wan0 mtu 1500"));
 }
 
-TYPED_TEST(Nodes, NodesAndPodsReachEachOther) {
+TYPED_TEST(NodesTest, NodesAndPodsReachEachOther) {
   for (const Family family : this->families()) {
     const BedNode& own = this->bed->node(1);
     const BedNode& other = this->bed->node(2);
@@ -166,7 +92,7 @@ TYPED_TEST(Nodes, NodesAndPodsReachEachOther) {
   }
 }
 
-TYPED_TEST(Nodes, TheWorldSeesTheNode) {
+TYPED_TEST(NodesTest, TheWorldSeesTheNode) {
   for (const Family family : this->families()) {
     const IpAddress node = this->bed->node(1).address(family);
     const Endpoint world{this->bed->world().address(family), kPodPort};
@@ -200,7 +126,47 @@ TYPED_TEST(Nodes, TheWorldSeesTheNode) {
   }
 }
 
-TYPED_TEST(Nodes, ANodeLeavesAndComes) {
+// A network of the world that pods are not masqueraded for, and that knows where they are.
+TYPED_TEST(NodesTest, WhoIsNotMasqueradedForSeesThePod) {
+  const PodNetns& from = this->pod("a1").netns();
+  for (const Family family : this->families()) {
+    const bool v4 = family == Family::kV4;
+    const char* flag = v4 ? "" : "-6";
+    const auto world = IpAddress::parse(v4 ? "203.0.113.2" : "2001:db8:113::2").value();
+    const auto gateway = IpAddress::parse(v4 ? "198.51.100.1" : "2001:db8:ff::1").value();
+    const auto range = this->bed->node(1).pod_range(family);
+    const auto there =
+        testkit::in_netns(this->bed->world().netns(),
+                          fmt::format("ip address add {0}/{1} dev eth0 {2} && ip {3} route add {4} via {5} src {0}",
+                                      world, v4 ? 32 : 128, v4 ? "" : "nodad", flag, range, gateway));
+    ASSERT_TRUE(there) << why(there);
+    const auto router =
+        testkit::in_netns(this->bed->lan(), fmt::format("ip {0} route add {1} dev wan0 && ip {0} route add {2} via {3}",
+                                                        flag, world, range, this->bed->node(1).address(family)));
+    ASSERT_TRUE(router) << why(router);
+    const auto who = seen(from, {world, kPodPort});
+    ASSERT_TRUE(who) << why(who);
+    EXPECT_EQ(*who, this->pod("a1").address(family));
+    auto stream = in(from, [&] { return Stream::connect({world, kPodPort}); });
+    ASSERT_TRUE(stream) << why(stream);
+    const auto exchanged = stream->exchange(1U << 20);
+    EXPECT_TRUE(exchanged) << why(exchanged);
+    for (const std::size_t bytes : {56U, 3000U}) {
+      const auto pong = in(from, [&] { return testkit::ping(world, bytes); });
+      EXPECT_TRUE(pong) << why(pong);
+    }
+    // And the other way: the world speaks to the pod first.
+    const auto inwards = seen(this->bed->world().netns(), {this->pod("a1").address(family), kPodPort});
+    ASSERT_TRUE(inwards) << why(inwards);
+    EXPECT_EQ(*inwards, world);
+    EXPECT_TRUE(testkit::in_netns(
+        this->bed->lan(), fmt::format("ip {0} route del {1} dev wan0 && ip {0} route del {2}", flag, world, range)));
+    EXPECT_TRUE(testkit::in_netns(this->bed->world().netns(),
+                                  fmt::format("ip address del {}/{} dev eth0", world, v4 ? 32 : 128)));
+  }
+}
+
+TYPED_TEST(NodesTest, ANodeLeavesAndComes) {
   BedNode& node = this->bed->node(1);
   this->bed->withdraw("n2.yaml");
   EXPECT_TRUE(eventually([&] { return node.ip("route show 10.244.2.0/24").output.empty(); }));
