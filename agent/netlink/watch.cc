@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include "agent/netlink/message.h"
 #include "agent/netlink/routes.h"
@@ -66,11 +67,14 @@ void Watch::tell(const nlmsghdr* header) const {
       const auto* info = static_cast<const ndmsg*>(NLMSG_DATA(header));
       const bool gone = header->nlmsg_type == RTM_DELNEIGH;
       if (!gone && (info->ndm_state & NUD_PERMANENT) == 0) return;
-      const nlattr* address = nlmsg_find_attr(const_cast<nlmsghdr*>(header), sizeof(*info), NDA_DST);
-      if (address != nullptr) {
-        handlers_.neighbour(static_cast<std::uint32_t>(info->ndm_ifindex), read_address(address), gone);
-      }
-      return;
+      auto* message = const_cast<nlmsghdr*>(header);
+      const nlattr* address = nlmsg_find_attr(message, sizeof(*info), NDA_DST);
+      const nlattr* bytes = nlmsg_find_attr(message, sizeof(*info), NDA_LLADDR);
+      if (address == nullptr) return;
+      std::optional<Mac> mac;
+      if (!gone) mac.emplace();
+      if (mac && bytes != nullptr && nla_len(bytes) == 6) std::memcpy(mac->data(), nla_data(bytes), mac->size());
+      return handlers_.neighbour(static_cast<std::uint32_t>(info->ndm_ifindex), read_address(address), mac);
     }
     default:
       return;

@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "agent/base/loop.h"
+#include "agent/base/mac.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "agent/netlink/socket.h"
@@ -23,8 +25,8 @@ class Watch {
     std::function<void()> links;      // one came, went or changed: name, MTU, address, up or down
     std::function<void()> addresses;  // one came or went
     std::function<void(const Route& route, bool gone)> route;  // of the main table
-    // A permanent one came, or any went.
-    std::function<void(std::uint32_t ifindex, const IpAddress& address, bool gone)> neighbour;
+    // A permanent one came or changed, or any went (no MAC).
+    std::function<void(std::uint32_t ifindex, const IpAddress& address, const std::optional<Mac>& mac)> neighbour;
     std::function<void()> missed;  // the kernel dropped messages: compare with what there is
   };
   static Result<std::unique_ptr<Watch>> start(Loop& loop, Handlers handlers);

@@ -66,25 +66,20 @@ Result<> Routing::start() {
   FL_LET(netlink::Socket socket, netlink::Socket::open());
   kernel_ = std::make_unique<netlink::Socket>(std::move(socket));
   // Before the first look: nothing is missed in between.
-  FL_LET(watch_, netlink::Watch::start(loop_, {.links = [this] { look_soon(); },
-                                               .addresses = [this] { look_soon(); },
-                                               .route =
-                                                   [this](const netlink::Route& route, bool gone) {
-                                                     const auto wanted = plan_.routes.find(route.destination);
-                                                     if (wanted == plan_.routes.end()
-                                                             ? route.protocol == kRouteProtocol
-                                                             : gone || route != wanted->second) {
-                                                       look_soon();
-                                                     }
-                                                   },
-                                               .neighbour =
-                                                   [this](std::uint32_t ifindex, const IpAddress& address, bool gone) {
-                                                     if (plan_.tunnel && ifindex == plan_.tunnel->ifindex &&
-                                                         gone == plan_.neighbours.contains(address)) {
-                                                       look_soon();
-                                                     }
-                                                   },
-                                               .missed = [this] { look_soon(); }}));
+  netlink::Watch::Handlers handlers;
+  handlers.links = handlers.addresses = handlers.missed = [this] { look_soon(); };
+  handlers.route = [this](const netlink::Route& route, bool gone) {
+    const auto wanted = plan_.routes.find(route.destination);
+    const bool differs =
+        wanted == plan_.routes.end() ? route.protocol == kRouteProtocol : gone || route != wanted->second;
+    if (differs) look_soon();
+  };
+  handlers.neighbour = [this](std::uint32_t ifindex, const IpAddress& address, const std::optional<Mac>& mac) {
+    const auto wanted = plan_.neighbours.find(address);
+    const bool differs = wanted == plan_.neighbours.end() ? mac.has_value() : mac != wanted->second;
+    if (plan_.tunnel && ifindex == plan_.tunnel->ifindex && differs) look_soon();
+  };
+  FL_LET(watch_, netlink::Watch::start(loop_, std::move(handlers)));
   look(true);
   reconciler_.start();
   deps_.nodes.attach(loop_, [this](const state::Delta<model::Node>& delta) { nodes_changed(delta); });

@@ -141,11 +141,14 @@ class RoutingTest : public testing::Test {
     writer_.upsert(name, row);
   }
 
+  // In less time than an audit takes to come.
   bool eventually(const std::function<bool()>& holds) {
-    return testkit::eventually([&] {
-      loop_.poll();
-      return holds();
-    });
+    return testkit::eventually(
+        [&] {
+          loop_.poll();
+          return holds();
+        },
+        20s);
   }
   // What is asked of the domain, with its loop turned by the test.
   Json ask(const std::string& op) {
@@ -258,6 +261,10 @@ TEST_F(RoutingTest, TheTunnelIsMadeKeptAndTakenAway) {
 
   ip("neighbour delete 10.1.2.0 dev fl_vxlan");
   EXPECT_TRUE(eventually([] { return shown("neighbour show dev fl_vxlan").find("10.1.2.0") != std::string::npos; }));
+  ip("neighbour replace 10.1.2.0 lladdr 02:00:00:00:00:01 dev fl_vxlan nud permanent");
+  EXPECT_TRUE(eventually([] {
+    return shown("neighbour show dev fl_vxlan").find("10.1.2.0 lladdr 0a:f1:c0:00:02:02") != std::string::npos;
+  }));
   ip("link set fl_vxlan mtu 1400");
   EXPECT_TRUE(eventually([] { return shown("link show fl_vxlan").find("mtu 1450") != std::string::npos; }));
   ip("link delete fl_vxlan");
