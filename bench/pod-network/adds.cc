@@ -42,7 +42,8 @@ struct Plugin {
 };
 
 // From the start of the process to its end, in milliseconds.
-Result<double> run(const Plugin& plugin, const char* command, const std::string& container, const std::string& netns) {
+Result<double> run_plugin(const Plugin& plugin, const char* command, const std::string& container,
+                          const std::string& netns) {
   std::vector<std::string> variables{std::string("CNI_COMMAND=") + command,
                                      "CNI_CONTAINERID=" + container,
                                      "CNI_NETNS=" + netns,
@@ -88,7 +89,7 @@ struct Pods {
     return pods;
   }
   Result<double> run(const Plugin& plugin, const char* command, std::size_t i) const {
-    return bench::run(plugin, command, names[i], namespaces[i].path());
+    return run_plugin(plugin, command, names[i], namespaces[i].path());
   }
 };
 
@@ -148,10 +149,6 @@ Result<Plugin> reference() {
                  {"bridge", "ref0"},
                  {"isGateway", true},
                  {"ipam", ipam}});
-}
-
-Estimate exactly(double value) {
-  return {value, value, value};
 }
 
 void report_both(Report& report, const std::string& text, const std::vector<double>& mine,
