@@ -2,6 +2,9 @@
 // Fail closed, with real agents: a pod floods and is flooded from before it has a network, while its agent is killed
 // and starts again, while policies and labels change from one that denies to another. Nothing arrives, either way, for
 // as long as every policy that is ever in force denies it.
+#include <algorithm>
+#include <array>
+
 #include "test/netns/policy_agents.h"
 
 namespace fairlead {
@@ -31,8 +34,10 @@ class PolicyFlood : public PolicyAgents {
 
   // The next address that a node gives, as everybody can guess.
   static IpAddress next_to(const IpAddress& last) {
-    const auto bytes = last.bytes();
-    return IpAddress::from_v4({bytes[0], bytes[1], bytes[2], static_cast<std::uint8_t>(bytes[3] + 1)});
+    std::array<std::uint8_t, 16> bytes{};
+    std::ranges::copy(last.bytes(), bytes.begin());
+    ++bytes[last.bytes().size() - 1];
+    return last.is_v4() ? IpAddress::from_v4({bytes[0], bytes[1], bytes[2], bytes[3]}) : IpAddress::from_v6(bytes);
   }
   static std::string policy_of(const std::string& pod) { return bed->node(1).ctl("policy get " + pod).dump(); }
   // The agent says that `pod` has its policy in force, and that it names `text`.
@@ -51,18 +56,19 @@ TEST_F(PolicyFlood, NothingPassesAtAnyMoment) {
   const auto uid = bed->create_pod(1, "shop/quiet", {{"app", "quiet"}});
   ASSERT_TRUE(uid) << why(uid);
 
-  const IpAddress here = bed->pod("default/here").address(Family::kV4);
-  const IpAddress there = bed->pod("default/there").address(Family::kV4);
-  const IpAddress quiet = next_to(here);
+  const auto address = [](const std::string& key, Family family) { return bed->pod(key).address(family); };
+  const PodNetns& here = bed->pod("default/here").netns();
+  const PodNetns& there = bed->pod("default/there").netns();
   Sink at_quiet(*made, kProbed);
-  Sink at_here(bed->pod("default/here").netns(), kProbed);
-  Sink at_there(bed->pod("default/there").netns(), kProbed);
-  // From before it has any device.
+  Sink at_here(here, kProbed);
+  Sink at_there(there, kProbed);
+  // From before it has any device: its own node and the other one, each by one family one way and by the other back.
   std::vector<std::unique_ptr<Flood>> floods;
-  for (const auto& [from, to] : {std::pair<const PodNetns*, IpAddress>{&bed->pod("default/here").netns(), quiet},
-                                 {&bed->pod("default/there").netns(), quiet},
-                                 {&*made, here},
-                                 {&*made, there}}) {
+  for (const auto& [from, to] :
+       {std::pair<const PodNetns*, IpAddress>{&here, next_to(address("default/here", Family::kV4))},
+        {&there, next_to(address("default/here", Family::kV6))},
+        {&*made, address("default/here", Family::kV6)},
+        {&*made, address("default/there", Family::kV4)}}) {
     floods.push_back(std::make_unique<Flood>(*from, Endpoint{to, kProbed}));
   }
   const auto silent = [&](const std::string& while_what) {
@@ -77,7 +83,9 @@ TEST_F(PolicyFlood, NothingPassesAtAnyMoment) {
   ASSERT_TRUE(floods[0]->goes_on(100));
   const auto attached = bed->attach_pod(1, "shop/quiet", *uid, std::move(*made));
   ASSERT_TRUE(attached) << why(attached);
-  ASSERT_EQ(bed->pod("shop/quiet").address(Family::kV4), quiet) << "nobody has flooded it";
+  for (const Family family : kFamilies) {
+    ASSERT_EQ(address("shop/quiet", family), next_to(address("default/here", family))) << "nobody has flooded it";
+  }
   ASSERT_TRUE(silent("it started"));
 
   BedNode& node = bed->node(1);
