@@ -151,6 +151,23 @@ Result<> BpfPolicyMaps::allow(RuleSetId id, Identity peer, const std::vector<Por
   return {};
 }
 
+std::size_t BpfPolicyMaps::allow_first(RuleSetId id, const std::vector<PeerPorts>& peers) {
+  if (!check(id)) return 0;
+  std::vector<pol_peer_key> keys;
+  std::vector<pol_peer> values;
+  for (const auto& [peer, ports] : peers) {
+    const auto ranges = ranges_of(ports, pol_peer_check(id, peer));
+    if (!ranges) break;
+    keys.push_back({id, peer});
+    std::ranges::copy(*ranges, values.emplace_back().ranges);
+  }
+  const std::size_t written = maps_->peers.update(keys, values);
+  std::set<Identity>& known = peers_[id];
+  for (std::size_t i = 0; i < written; ++i) known.insert(known.end(), keys[i].identity);
+  if (known.empty()) peers_.erase(id);
+  return written;
+}
+
 Result<> BpfPolicyMaps::forbid(RuleSetId id, Identity peer) {
   FL_TRY(check(id));
   FL_TRY(maps_->peers.erase({id, peer}));

@@ -37,6 +37,9 @@ struct RuleSet {
   auto operator<=>(const RuleSet&) const = default;
 };
 
+// Ports that are allowed with a peer.
+using PeerPorts = std::pair<Identity, std::vector<PortRange>>;
+
 // What the maps hold: for a restart, for an audit, and for whoever judges by the maps themselves.
 struct PolicyContents {
   std::map<IpAddress, Identity> addresses;
@@ -61,6 +64,9 @@ class PolicyMaps {
   // entry has room for, here and below: the caller joins what touches, and tells of what still does not fit.
   virtual Result<> put_rules(RuleSetId id, const std::vector<PortRange>& any_peer) = 0;
   virtual Result<> allow(RuleSetId id, Identity peer, const std::vector<PortRange>& ports) = 0;
+  // Many of them, each a change of its own, up to the first that fails; how many were written. Why that one failed,
+  // allow() tells.
+  virtual std::size_t allow_first(RuleSetId id, const std::vector<PeerPorts>& peers) = 0;
   virtual Result<> forbid(RuleSetId id, Identity peer) = 0;
   // Peers included. A pod that still points there is denied everything.
   virtual Result<> erase_rules(RuleSetId id) = 0;

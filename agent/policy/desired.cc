@@ -30,7 +30,7 @@ void Desired::set_namespace(const std::string& name, std::shared_ptr<const model
         term->peers.erase(peers);
       }
       for (const datapath::RuleSetId number : term->rule_sets) {
-        for (const IdentityEntry* identity : classes_.at(*peers).identities) {
+        for (const IdentityEntry* identity : identities_of(peers)) {
           refresh_pair(*rule_sets_.at(number), *identity);
         }
       }

@@ -122,6 +122,7 @@ class Desired {
   void refresh_address(const IpAddress& address);
   const PeerClass* intern(const model::PeerPod& pod);
   void release(const PeerClass* peers);
+  const std::set<IdentityEntry*>& identities_of(const PeerClass* peers) const;
   IdentityEntry* identity_for(const PeerClass* peers, const Lists& lists);
   bool selects(const CompiledPolicy& policy, const model::PeerPod& pod) const;
   void compute_pod(const std::string& uid);
@@ -150,11 +151,8 @@ class Desired {
   std::map<std::string, std::set<std::string>> subjects_by_name_;
   std::map<IpAddress, Address> addresses_;
 
-  struct ClassUse {
-    std::size_t subjects = 0;
-    std::set<IdentityEntry*> identities{};
-  };
-  std::map<PeerClass, ClassUse> classes_;
+  std::map<PeerClass, std::size_t> classes_;  // and how many subjects are of each
+  std::unordered_map<const PeerClass*, std::set<IdentityEntry*>> identities_of_;
   std::map<std::string, std::set<const PeerClass*>> classes_of_;  // namespace → its classes
   std::map<std::pair<const PeerClass*, Lists>, IdentityEntry*> identity_of_;
   std::map<datapath::Identity, std::unique_ptr<IdentityEntry>> identities_;

@@ -58,7 +58,7 @@ void Desired::refresh_address(const IpAddress& address) {
 
 const PeerClass* Desired::intern(const model::PeerPod& pod) {
   const auto [at, fresh] = classes_.try_emplace(PeerClass{pod.id.ns, pod.labels, pod.named_ports});
-  ++at->second.subjects;
+  ++at->second;
   if (fresh) {
     const PeerClass* peers = &at->first;
     classes_of_[pod.id.ns].insert(peers);
@@ -73,11 +73,17 @@ const PeerClass* Desired::intern(const model::PeerPod& pod) {
 void Desired::release(const PeerClass* peers) {
   const auto at = classes_.find(*peers);
   if (at == classes_.end()) return;
-  if (at->second.subjects > 0) --at->second.subjects;
-  if (at->second.subjects > 0 || !at->second.identities.empty()) return;
+  if (at->second > 0) --at->second;
+  if (at->second > 0 || identities_of_.contains(peers)) return;
   for (Term* term : active_terms_) term->peers.erase(peers);
   erase_from(classes_of_, at->first.ns, peers);
   classes_.erase(at);
+}
+
+const std::set<IdentityEntry*>& Desired::identities_of(const PeerClass* peers) const {
+  static const std::set<IdentityEntry*> kNone;
+  const auto at = identities_of_.find(peers);
+  return at == identities_of_.end() ? kNone : at->second;
 }
 
 IdentityEntry* Desired::identity_for(const PeerClass* peers, const Lists& lists) {
@@ -86,7 +92,7 @@ IdentityEntry* Desired::identity_for(const PeerClass* peers, const Lists& lists)
   auto made = std::make_unique<IdentityEntry>(IdentityEntry{next_identity_++, peers, lists});
   known = made.get();
   identities_.emplace(known->number, std::move(made));
-  if (peers != nullptr) classes_.at(*peers).identities.insert(known);
+  if (peers != nullptr) identities_of_[peers].insert(known);
   for (const ListId list : lists) holders_[list].insert(known);
   if (started_) {
     for (const auto& [number, set] : rule_sets_) refresh_pair(*set, *known);
@@ -127,9 +133,9 @@ void Desired::drop_identity(datapath::Identity number) {
   for (const ListId list : identity->lists) erase_from(holders_, list, identity);
   identity_of_.erase({identity->peers, identity->lists});
   const PeerClass* peers = identity->peers;
-  if (peers != nullptr) classes_.at(*peers).identities.erase(identity);
+  if (peers != nullptr) erase_from(identities_of_, peers, identity);
   identities_.erase(at);
-  if (peers != nullptr && classes_.at(*peers).subjects == 0) release(peers);
+  if (peers != nullptr && classes_.at(*peers) == 0) release(peers);
 }
 
 }  // namespace fairlead::policy

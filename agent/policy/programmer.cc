@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "agent/policy/ports.h"
@@ -95,9 +96,32 @@ Result<> Programmer::sync_cidrs() {
   return {};
 }
 
+void Programmer::note(const RuleSetEntry& set, datapath::Identity peer, const Ranges& before) {
+  // Of an identity that nobody has any more, nobody notices.
+  if (before.empty() || !desired_.identities().contains(peer)) return;
+  if (!covers(all_ports_of(there_.rules[set.number], peer), before)) stricter_.insert(set.number);
+}
+
+// As many as can be in one go; sync_peer() tells why another one cannot.
+void Programmer::allow_together(RuleSetEntry& set) {
+  datapath::RuleSet& there = there_.rules[set.number];
+  std::vector<datapath::PeerPorts> peers;
+  for (const datapath::Identity peer : set.changed) {
+    const auto wanted = set.wanted.peers.find(peer);
+    if (wanted != set.wanted.peers.end() && wanted->second != ports_of(there, peer)) peers.push_back(*wanted);
+  }
+  if (peers.size() < 2) return;
+  peers.resize(maps_.allow_first(set.number, peers));
+  for (auto& [peer, ports] : peers) {
+    const Ranges before = std::exchange(there.peers[peer], std::move(ports));
+    set.changed.erase(peer);
+    note(set, peer, before);
+  }
+}
+
 Result<> Programmer::sync_peer(RuleSetEntry& set, datapath::Identity peer) {
   datapath::RuleSet& there = there_.rules[set.number];
-  const Ranges wanted = ports_of(set.wanted, peer);
+  const Ranges& wanted = ports_of(set.wanted, peer);
   const Ranges before = ports_of(there, peer);
   if (wanted == before) return {};
   if (wanted.empty()) {
@@ -107,8 +131,7 @@ Result<> Programmer::sync_peer(RuleSetEntry& set, datapath::Identity peer) {
     FL_TRY(maps_.allow(set.number, peer, wanted));
     there.peers[peer] = wanted;
   }
-  // Of an identity that nobody has any more, nobody notices.
-  if (desired_.identities().contains(peer) && !covers(all_ports_of(there, peer), before)) stricter_.insert(set.number);
+  note(set, peer, before);
   return {};
 }
 
@@ -120,6 +143,7 @@ Result<> Programmer::sync_rules(datapath::RuleSetId number) {
     FL_TRY(maps_.put_rules(number, set->wanted.any_peer));
     there->second.any_peer = set->wanted.any_peer;
   }
+  allow_together(*set);
   Result<> outcome;
   for (const bool growing : {true, false}) {  // what is allowed anew comes first
     for (auto peer = set->changed.begin(); peer != set->changed.end();) {

@@ -48,6 +48,9 @@ class Programmer {
   Result<bool> sweep(TimePoint now, Duration grace, bool keep_unknown);
 
  private:
+  void allow_together(RuleSetEntry& set);
+  // After the peer's ports were changed from `before`.
+  void note(const RuleSetEntry& set, datapath::Identity peer, const Ranges& before);
   Result<> sync_peer(RuleSetEntry& set, datapath::Identity peer);
   Result<> ready(datapath::Identity identity) const;
   void compare(datapath::Identity before, datapath::Identity after);

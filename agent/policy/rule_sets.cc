@@ -115,34 +115,41 @@ Ranges Desired::ranges(const RuleSetEntry& set, const IdentityEntry& identity) c
 
 void Desired::refresh_pair(RuleSetEntry& set, const IdentityEntry& identity) {
   Ranges now = ranges(set, identity);
-  const auto at = set.wanted.peers.find(identity.number);
-  if (at == set.wanted.peers.end() ? now.empty() : at->second == now) return;
-  if (now.empty()) {
-    set.wanted.peers.erase(at);
+  auto& peers = set.wanted.peers;
+  const auto at = peers.lower_bound(identity.number);
+  const bool known = at != peers.end() && at->first == identity.number;
+  if (known ? at->second == now : now.empty()) return;
+  if (!known) {
+    peers.emplace_hint(at, identity.number, std::move(now));
+  } else if (now.empty()) {
+    peers.erase(at);
   } else {
-    set.wanted.peers[identity.number] = std::move(now);
+    at->second = std::move(now);
   }
-  set.changed.insert(identity.number);
+  set.changed.insert(set.changed.end(), identity.number);
   changes_.rules.insert(set.number);
 }
 
 void Desired::fill(RuleSetEntry& set) {
-  std::set<IdentityEntry*> reached;
+  std::vector<IdentityEntry*> reached;
   for (const CompiledRule& rule : set.spec.rules) {
     if (rule.any_peer && has_names(rule)) {
-      for (const auto& [number, identity] : identities_) reached.insert(identity.get());
+      for (const auto& [number, identity] : identities_) reached.push_back(identity.get());
     }
     for (const auto& term : rule.terms) {
       for (const PeerClass* peers : term->peers) {
-        const auto& identities = classes_.at(*peers).identities;
-        reached.insert(identities.begin(), identities.end());
+        const auto& identities = identities_of(peers);
+        reached.insert(reached.end(), identities.begin(), identities.end());
       }
     }
     if (!rule.blocks) continue;
     if (const auto at = holders_.find(rule.blocks->id); at != holders_.end()) {
-      reached.insert(at->second.begin(), at->second.end());
+      reached.insert(reached.end(), at->second.begin(), at->second.end());
     }
   }
+  std::ranges::sort(reached, {}, &IdentityEntry::number);  // in the order in which they are kept
+  const auto twice = std::ranges::unique(reached);
+  reached.erase(twice.begin(), twice.end());
   for (const IdentityEntry* identity : reached) refresh_pair(set, *identity);
 }
 

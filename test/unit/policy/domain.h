@@ -64,6 +64,14 @@ class FakeMaps final : public datapath::PolicyMaps {
     contents.rules[id].peers[peer] = ports;
     return written();
   }
+  std::size_t allow_first(datapath::RuleSetId id, const std::vector<datapath::PeerPorts>& peers) override {
+    std::size_t done = 0;
+    for (const auto& [peer, ports] : peers) {
+      if (!allow(id, peer, ports)) break;
+      ++done;
+    }
+    return done;
+  }
   Result<> forbid(datapath::RuleSetId id, datapath::Identity peer) override {
     contents.rules.at(id).peers.erase(peer);
     return written();
