@@ -431,6 +431,7 @@ class Agent {
                                     .cgroup_prefix = config_.cgroup_prefix,
                                     .cgroup_roots = pods::Cgroups::find_roots(mountinfo),
                                     .allocatable = allocatable(facts),
+                                    .dns = {config_.cluster_dns, config_.cluster_domain, config_.resolv_conf},
                                     .configs_on_demand = !uses_manifests(),
                                     .drain_delay = config_.drain_delay},
                          .pods = pods_table_.reader(),

@@ -40,6 +40,9 @@ struct AgentConfiguration {
   std::map<std::string, std::string> node_labels;
   Balancing load_balancing = Balancing::kRandom;  // of Services that ask for none
   std::string proxy_config;                       // file that was read besides; empty: none
+  std::vector<IpAddress> cluster_dns;             // empty: pods of policy ClusterFirst use the node's resolver
+  std::string cluster_domain = "cluster.local";
+  std::string resolv_conf = "/etc/resolv.conf";  // of the node; empty: pods of policy Default look nothing up
   std::string runtime_endpoint = "unix:///run/containerd/containerd.sock";
   std::string bpf_root = "/sys/fs/bpf/fairlead";
   std::string cgroup_root;  // absolute, inside a cgroup2 mount

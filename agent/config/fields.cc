@@ -108,6 +108,18 @@ Result<> check_node_name(const std::string& value) {
   return {};
 }
 
+Result<> check_absolute_or_none(const std::string& value) {
+  if (value.empty()) return {};
+  return check_absolute(value);
+}
+
+// As text(), for what may be set to nothing.
+Access optional_text(std::string Configuration::* member, Result<> (*check)(const std::string&)) {
+  Access out = text(member, check);
+  out.get = [member](const Configuration& from) { return Json(from.*member); };
+  return out;
+}
+
 // "KEY=VALUE,…" of labels; their form is the API server's to judge.
 Result<std::map<std::string, std::string>> parse_labels(const std::string& text) {
   std::map<std::string, std::string> labels;
@@ -243,6 +255,21 @@ Json print_ports(PortRange ports) {
   return fmt::format("{}-{}", ports.first, ports.last);
 }
 
+Result<std::vector<IpAddress>> parse_servers(std::string_view text) {
+  std::vector<IpAddress> servers;
+  for (const std::string& item : items_of(std::string(text))) {
+    FL_LET(const IpAddress server, IpAddress::parse(item));
+    servers.push_back(server);
+  }
+  return servers;
+}
+
+// A DNS domain, as the search lines of pods and their full names have it.
+Result<> check_domain(const std::string& value) {
+  if (check_node_name(value)) return {};
+  return fail(Code::kInvalid, "\"{}\" is no domain (lower-case letters, digits, '-' and '.')", value);
+}
+
 Access balancing(Balancing Configuration::* member) {
   std::vector<std::pair<std::string, Balancing>> values;
   for (const auto& [name, value] : kBalancingNames) values.emplace_back(name, value);
@@ -362,6 +389,16 @@ std::vector<Field> make_fields() {
       field(talk, "log-format", "logFormat", "FORMAT", "Write each event as a line of text or of json.", "",
             choice(&C::log_format, {{"text", log::Format::kText}, {"json", log::Format::kJson}})),
 
+      field(pods, "cluster-dns", "clusterDNS", "IP[,…]",
+            "Name servers of pods whose dnsPolicy is ClusterFirst. Without any, those use the node's.", "none",
+            list(&C::cluster_dns, parse_servers)),
+      field(pods, "cluster-domain", "clusterDomain", "DOMAIN",
+            "The cluster's domain: in the search lines of those pods, and in pods' full names.", "",
+            text(&C::cluster_domain, check_domain)),
+      field(pods, "resolv-conf", "resolvConf", "FILE",
+            "Take the node's name servers from here, for pods whose dnsPolicy is Default, and search domains for those "
+            "of ClusterFirst, too. Empty: there are none.",
+            "", optional_text(&C::resolv_conf, check_absolute_or_none)),
       field(pods, "", "logRoot", "DIR", "Containers' logs are written below this folder.", "",
             text(&C::log_root, check_absolute)),
       field(pods, "", "drainDelay", "DURATION",

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <charconv>
-#include <sstream>
 
 #include "agent/kube/codec/quantity.h"
+#include "agent/pods/host_ports.h"
 #include "agent/pods/plan.h"
+#include "agent/pods/pod_names.h"
 #include "agent/pods/status.h"
 
 namespace fairlead::pods {
@@ -18,7 +19,6 @@ constexpr std::int64_t kMinCpuShares = 2;
 constexpr std::int64_t kMaxCpuShares = 262'144;
 constexpr std::int64_t kGuaranteedOom = -997;
 constexpr std::int64_t kBestEffortOom = 1000;
-constexpr std::size_t kHostNameLimit = 63;
 constexpr std::int64_t kDefaultGraceSeconds = 30;
 
 WallTime wall(std::int64_t ns) {
@@ -44,14 +44,6 @@ void label(google::protobuf::Map<std::string, std::string>& labels, const NodeFa
   labels[kPodNamespaceLabel] = pod.metadata().namespace_();
   labels[kPodUidLabel] = pod.metadata().uid();
   labels[kOwnerLabel] = node.owner;
-}
-
-std::string host_name(const k8s::Pod& pod) {
-  // Empty is unset: an API server writes both alike.
-  std::string name = pod.spec().hostname().empty() ? pod.metadata().name() : pod.spec().hostname();
-  if (name.size() > kHostNameLimit) name.resize(kHostNameLimit);
-  while (!name.empty() && (name.back() == '-' || name.back() == '.')) name.pop_back();
-  return name;
 }
 
 // Every namespace that is not the pod's own is named: 0 in CRI means POD, also where it was left out.
@@ -82,28 +74,19 @@ api::MountPropagation propagation(const std::string& mode) {
   return mode == "HostToContainer" ? api::PROPAGATION_HOST_TO_CONTAINER : api::PROPAGATION_PRIVATE;
 }
 
-void append_new(google::protobuf::RepeatedPtrField<std::string>& list, const std::string& value) {
-  if (std::ranges::find(list, value) == list.end()) *list.Add() = value;
+api::Protocol cri_protocol(Protocol protocol) {
+  return protocol == Protocol::kUdp ? api::UDP : protocol == Protocol::kSctp ? api::SCTP : api::TCP;
 }
 
-// The node's resolver settings or none, as dnsPolicy says, and the pod's own on top.
-void dns(api::DNSConfig& out, const NodeFacts& node, const k8s::PodSpec& spec) {
-  if (spec.dnspolicy() != "None") {
-    out.mutable_servers()->Add(node.nameservers.begin(), node.nameservers.end());
-    out.mutable_searches()->Add(node.searches.begin(), node.searches.end());
-    out.mutable_options()->Add(node.dns_options.begin(), node.dns_options.end());
-  }
-  const auto& own = spec.dnsconfig();
-  for (const auto& server : own.nameservers()) append_new(*out.mutable_servers(), server);
-  for (const auto& search : own.searches()) append_new(*out.mutable_searches(), search);
-  for (const auto& option : own.options()) {
-    const std::string text = option.name() + (option.value().empty() ? "" : ":" + option.value());
-    std::vector<std::string> kept;  // an option of the pod's replaces the node's of that name
-    for (const auto& before : out.options()) {
-      if (before.substr(0, before.find(':')) != option.name()) kept.push_back(before);
-    }
-    kept.push_back(text);
-    out.mutable_options()->Assign(kept.begin(), kept.end());
+// Ports of the node that lead to the pod; on the host's network a container's ports are the node's already.
+void port_mappings(api::PodSandboxConfig& config, const k8s::PodSpec& spec) {
+  if (spec.hostnetwork()) return;
+  for (const HostPort& port : host_ports(spec)) {
+    auto& mapping = *config.add_port_mappings();
+    mapping.set_protocol(cri_protocol(port.protocol));
+    mapping.set_container_port(port.container_port);
+    mapping.set_host_port(port.port);
+    mapping.set_host_ip(port.ip);
   }
 }
 
@@ -161,7 +144,8 @@ std::string message_path(const NodeFacts& node, const std::string& uid, const st
   return pod_dir(node, uid) + "/containers/" + container + "/" + std::to_string(attempt);
 }
 
-api::PodSandboxConfig sandbox_config(const NodeFacts& node, const k8s::Pod& pod, std::uint32_t attempt) {
+Result<api::PodSandboxConfig> sandbox_config(const NodeFacts& node, const k8s::Pod& pod, std::uint32_t attempt,
+                                             const Resolver& resolver) {
   api::PodSandboxConfig config;
   auto& metadata = *config.mutable_metadata();
   metadata.set_name(pod.metadata().name());
@@ -171,9 +155,16 @@ api::PodSandboxConfig sandbox_config(const NodeFacts& node, const k8s::Pod& pod,
   for (const auto& [key, value] : pod.metadata().labels()) (*config.mutable_labels())[key] = value;
   for (const auto& [key, value] : pod.metadata().annotations()) (*config.mutable_annotations())[key] = value;
   label(*config.mutable_labels(), node, pod);
-  if (!pod.spec().hostnetwork()) config.set_hostname(host_name(pod));
+  if (!pod.spec().hostnetwork()) {
+    FL_LET(const std::string name, kernel_host_name(pod, node.dns.cluster_domain));
+    config.set_hostname(name);
+  }
   config.set_log_directory(log_directory(node, pod));
-  dns(*config.mutable_dns_config(), node, pod.spec());
+  auto& dns = *config.mutable_dns_config();
+  dns.mutable_servers()->Assign(resolver.servers.begin(), resolver.servers.end());
+  dns.mutable_searches()->Assign(resolver.searches.begin(), resolver.searches.end());
+  dns.mutable_options()->Assign(resolver.options.begin(), resolver.options.end());
+  port_mappings(config, pod.spec());
   auto& linux = *config.mutable_linux();
   linux.set_cgroup_parent(cgroup_parent(node, pod));
   auto& security = *linux.mutable_security_context();
@@ -268,24 +259,6 @@ api::LinuxContainerSecurityContext container_security(const k8s::Pod& pod, const
   return out;
 }
 
-std::string hosts_file(const NodeFacts& node, const k8s::Pod& pod, const std::vector<IpAddress>& ips) {
-  std::string text;
-  if (pod.spec().hostnetwork()) {
-    text = "# Kubernetes-managed hosts file (host network).\n" + node.hosts;
-  } else {
-    text =
-        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
-    for (const IpAddress& ip : ips) text += ip.str() + "\t" + host_name(pod) + "\n";
-  }
-  if (pod.spec().hostaliases().empty()) return text;
-  text += "\n# Entries added by HostAliases.\n";
-  for (const auto& alias : pod.spec().hostaliases()) {
-    text += fmt::format("{}\t{}\n", alias.ip(), fmt::join(alias.hostnames(), "\t"));
-  }
-  return text;
-}
-
 api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s::Container& container,
                                                  std::int64_t node_memory_bytes) {
   api::LinuxContainerResources out;
@@ -317,20 +290,6 @@ api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s:
     out.set_oom_score_adj(std::clamp<std::int64_t>(adjust, 1000 + kGuaranteedOom, kBestEffortOom - 1));
   }
   return out;
-}
-
-void read_resolv_conf(std::string_view text, NodeFacts& node) {
-  std::istringstream lines{std::string(text)};
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string key;
-    words >> key;
-    std::vector<std::string> rest;
-    for (std::string word; words >> word;) rest.push_back(word);
-    if (key == "nameserver" && !rest.empty()) node.nameservers.push_back(rest.front());
-    if (key == "search") node.searches = rest;  // the last one counts
-    if (key == "options") node.dns_options = rest;
-  }
 }
 
 SandboxView sandbox_view(const api::PodSandbox& sandbox) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/pods/env.h"
+#include "agent/pods/pod_dns.h"
 #include "agent/pods/view.h"
 
 namespace fairlead::pods {
@@ -35,10 +36,7 @@ struct NodeFacts {
   std::string log_root;       // "/var/log/pods"
   std::string cgroup_prefix;  // "" or "/name": in front of /kubepods
   std::string pods_dir;       // state folder's pods/, for hosts files and termination logs
-  std::vector<std::string> nameservers;
-  std::vector<std::string> searches;
-  std::vector<std::string> dns_options;
-  std::string hosts;              // the node's own hosts file, for pods on its network
+  DnsSettings dns;
   std::int64_t memory_bytes = 0;  // the node's, for oom_score_adj
 };
 
@@ -52,7 +50,9 @@ std::string hosts_path(const NodeFacts& node, const std::string& uid);
 std::string message_path(const NodeFacts& node, const std::string& uid, const std::string& container,
                          std::uint32_t attempt);
 
-api::PodSandboxConfig sandbox_config(const NodeFacts& node, const k8s::Pod& pod, std::uint32_t attempt);
+// `resolver`: the pod's resolv.conf. kInvalid: its host name is longer than a kernel takes.
+Result<api::PodSandboxConfig> sandbox_config(const NodeFacts& node, const k8s::Pod& pod, std::uint32_t attempt,
+                                             const Resolver& resolver);
 
 struct ContainerInput {
   const NodeFacts& node;
@@ -67,10 +67,6 @@ struct ContainerInput {
 // kInvalid: there is not a path for each mount.
 Result<api::ContainerConfig> container_config(const ContainerInput& input);
 
-// kubelet's file: loopback and IPv6 names, then the pod's addresses by its host name; on the host's network the node's
-// file. Then the pod's hostAliases.
-std::string hosts_file(const NodeFacts& node, const k8s::Pod& pod, const std::vector<IpAddress>& ips);
-
 // Whom a container runs as and what it may: the container's word, else the pod's, else kubelet's defaults.
 api::LinuxContainerSecurityContext container_security(const k8s::Pod& pod, const k8s::Container& container,
                                                       const api::Image& image);
@@ -78,9 +74,6 @@ api::LinuxContainerSecurityContext container_security(const k8s::Pod& pod, const
 // cpu shares, quota, memory limit, oom_score_adj of one container.
 api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s::Container& container,
                                                  std::int64_t node_memory_bytes);
-
-// nameserver, search and options lines of a resolv.conf into `node`.
-void read_resolv_conf(std::string_view text, NodeFacts& node);
 
 SandboxView sandbox_view(const api::PodSandbox& sandbox);
 ContainerView container_view(const api::Container& container);

@@ -56,6 +56,12 @@ std::optional<Failure> refusal(const k8s::Pod& pod) {
   return {};
 }
 
+// What an earlier agent said for good of a pod: it stays said.
+std::optional<Failure> said_before(const k8s::PodStatus& status) {
+  if (status.phase() != "Failed" || status.reason().empty()) return {};
+  return Failure{.reason = status.reason(), .message = status.message()};
+}
+
 // Whether the downward API reads the same of both.
 bool same_metadata(const k8s::ObjectMeta& a, const k8s::ObjectMeta& b) {
   const auto same = [](const auto& one, const auto& other) {
@@ -88,11 +94,9 @@ Keeper::Keeper(KeeperContext& context, const model::Pod& desired, Notices notice
       worker_(context.worker, desired.object, [this] { look(); }),
       status_(desired.object->status()),
       wanted_since_(context.worker.clock.now()) {
-  history().refused = refusal(*desired.object);
-  if (history().refused) {
-    log::warn("pods", "pod is refused", {{"pod", id_.key()}, {"reason", history().refused->message}});
-    context.worker.events.warning(*desired.object, history().refused->reason, history().refused->message);
-  }
+  context_.host_ports.enter(id_.uid, *desired.object);
+  history().refused = said_before(desired.object->status());
+  if (const auto why = history().refused ? std::nullopt : refusal(*desired.object)) refuse(*why);
   desire(desired);
 }
 
@@ -107,6 +111,7 @@ Keeper::Keeper(KeeperContext& context, const std::string& uid, const ListedPod& 
 }
 
 Keeper::~Keeper() {
+  context_.host_ports.leave(id_.uid);
   for (const auto& container : pod().spec().containers()) context_.prober.remove(id_.uid, container.name());
 }
 
@@ -183,10 +188,38 @@ void Keeper::retry_now() {
   if (seen_) step();
 }
 
+// The pod will never run.
+void Keeper::refuse(const Failure& why) {
+  log::warn("pods", "pod is refused", {{"pod", id_.key()}, {"reason", why.message}});
+  context_.worker.events.warning(pod(), why.reason, why.message);
+  history().refused = why;
+}
+
 void Keeper::step() {
+  const bool may_act = admitted();  // or it is refused, which is told
   probe();
   tell();
-  act();
+  if (may_act) act();
+}
+
+// False while it is open whether the pod gets its host ports.
+bool Keeper::admitted() {
+  const bool ran = !view_.sandboxes.empty();
+  const bool ended = pod_outcome(pod().spec(), view_, history()) != Outcome::kOpen;
+  if (ended || (ending() && !ran)) {
+    context_.host_ports.leave(id_.uid);
+    return true;
+  }
+  const auto verdict = context_.host_ports.ask(id_.uid, ran, [this, alive = std::weak_ptr(alive_)] {
+    if (!alive.expired()) step();
+  });
+  if (verdict.answer == HostPortAdmission::Answer::kRefused) {
+    refuse({.reason = "NodePorts",
+            .message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports: " +
+                       verdict.why});
+    history().refused->message = "Pod was rejected: " + history().refused->message;
+  }
+  return verdict.answer != HostPortAdmission::Answer::kWait;
 }
 
 void Keeper::act() {

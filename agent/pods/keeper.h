@@ -12,6 +12,7 @@
 #include "agent/base/local_protocol.h"
 #include "agent/base/table_writer.h"
 #include "agent/model/rows.h"
+#include "agent/pods/host_ports.h"
 #include "agent/pods/pod_volumes.h"
 #include "agent/pods/probes/prober.h"
 #include "agent/pods/readiness.h"
@@ -26,6 +27,7 @@ struct KeeperContext {
   RuntimeReader& reader;
   Prober& prober;
   Readiness& readiness;
+  HostPortAdmission& host_ports;
   TableWriter<model::LocalPod> local_pods;
   Sender<model::PodStatusUpdate> statuses;
   const std::string& runtime_name;  // as the runtime says, for container ids
@@ -77,7 +79,9 @@ class Keeper {
   PodHistory& history() { return worker_.history(); }
   const PodHistory& history() const { return const_cast<Worker&>(worker_).history(); }
   void forget_all_but(const PodRuntimeView& view);
+  void refuse(const Failure& why);
   void step();
+  bool admitted();
   void act();
   bool drained();
   void probe();

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 
+#include "agent/base/atomic_file.h"
 #include "agent/base/log.h"
 #include "agent/base/unique_fd.h"
 #include "agent/pods/plan.h"
@@ -130,6 +131,10 @@ void PodVolumeSetup::refresh(const k8s::Pod& pod) {
   if (at == pods_.end() || !at->second.made) return;
   at->second.pod = std::make_shared<const k8s::Pod>(pod);
   write(at->first);
+}
+
+Result<std::string> FilesOnDisk::read(const std::string& path) {
+  return read_file(path);
 }
 
 Result<> FilesOnDisk::write(const std::string& path, const std::string& text) {

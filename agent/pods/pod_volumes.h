@@ -48,6 +48,7 @@ class PodVolumeSetup final : public VolumeSetup {
 // Writes in place, so that a file mounted into a running container keeps its inode.
 class FilesOnDisk final : public PodFiles {
  public:
+  Result<std::string> read(const std::string& path) override;
   Result<> write(const std::string& path, const std::string& text) override;
   Result<> make_folder(const std::string& path) override;
   Result<> remove_folder(const std::string& path) override;

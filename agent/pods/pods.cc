@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "agent/base/atomic_file.h"
 #include "agent/base/log.h"
 #include "agent/pods/cri_config.h"
 
@@ -23,9 +22,8 @@ NodeFacts node_facts(const PodsConfig& config) {
       .owner = fmt::format("{}.{:08x}", config.node_name, std::hash<std::string>()(pods_dir(config)) & 0xffffffff),
       .log_root = config.log_root,
       .cgroup_prefix = config.cgroup_prefix,
-      .pods_dir = pods_dir(config)};
-  if (const auto resolv = read_file("/etc/resolv.conf")) read_resolv_conf(*resolv, facts);
-  facts.hosts = read_file("/etc/hosts").value_or("");
+      .pods_dir = pods_dir(config),
+      .dns = config.dns};
   struct sysinfo memory{};
   if (sysinfo(&memory) == 0) facts.memory_bytes = static_cast<std::int64_t>(memory.totalram) * memory.mem_unit;
   return facts;
@@ -51,6 +49,7 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
       images_(
           loop, clock, deps_.runtime,
           [this](ConfigKind kind, const std::string& key) { return find_config(kind, key); }, event_teller_),
+      host_ports_(loop),
       worker_context_{.loop = loop,
                       .clock = clock,
                       .runtime = deps_.runtime,
@@ -69,6 +68,7 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
                       .reader = reader_,
                       .prober = prober_,
                       .readiness = readiness_,
+                      .host_ports = host_ports_,
                       .local_pods = deps_.local_pods,
                       .statuses = deps_.statuses,
                       .runtime_name = runtime_name_,

@@ -29,6 +29,7 @@ struct PodsConfig {
   std::string cgroup_prefix;              // "" or "/name": in front of /kubepods
   std::vector<std::string> cgroup_roots;  // as Cgroups::find_roots() tells
   Allocatable allocatable;                // what the node offers, for the downward API
+  DnsSettings dns;
   // ConfigMaps and Secrets come one by one, as they are wanted: one without a row is not known yet. Otherwise it is
   // none once their table is complete.
   bool configs_on_demand = false;
@@ -122,6 +123,7 @@ class Pods {
   Prober prober_;
   Readiness readiness_;
   Images images_;
+  HostPortAdmission host_ports_;
   WorkerContext worker_context_;
   KeeperContext keeper_context_;
   prometheus::Gauge& running_pods_;

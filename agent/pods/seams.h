@@ -32,10 +32,12 @@ class VolumeSetup {
   virtual void tear_down(const std::string& uid, std::function<void(Result<>)> done) = 0;
 };
 
-// Small files of a pod (hosts, termination log), and the folder of its logs. Thread: as above.
+// Small files of a pod (hosts, termination log), the folder of its logs, and the node's files that pods take from.
+// Thread: as above.
 class PodFiles {
  public:
   virtual ~PodFiles() = default;
+  virtual Result<std::string> read(const std::string& path) = 0;
   virtual Result<> write(const std::string& path, const std::string& text) = 0;  // with its folders
   virtual Result<> make_folder(const std::string& path) = 0;                     // with those above it
   virtual Result<> remove_folder(const std::string& path) = 0;                   // with all in it; absent is done

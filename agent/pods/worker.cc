@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "agent/base/log.h"
+#include "agent/pods/pod_names.h"
 
 namespace fairlead::pods {
 namespace {
@@ -13,7 +14,8 @@ using std::chrono::seconds;
 
 constexpr Duration kCallDeadline = seconds(10);
 constexpr Duration kSandboxDeadline = minutes(4);
-constexpr Duration kHookLimit = minutes(10);    // of a postStart handler
+constexpr Duration kHookLimit = minutes(10);  // of a postStart handler
+constexpr auto kNodeHosts = "/etc/hosts";
 constexpr std::int64_t kLeastGraceSeconds = 2;  // is left for the process, however long its preStop handler took
 
 // runAsNonRoot: whom the container would run as must be known, and not be root.
@@ -210,6 +212,29 @@ std::vector<IpAddress> Worker::ips_of(const SandboxView& sandbox) const {
   return pod_->spec().hostnetwork() ? context_.node_ips : sandbox.ips;
 }
 
+// What the pod's sandbox is made with; the node's resolv.conf as it is now. `tells`: what DNS lacks becomes an event.
+Result<api::PodSandboxConfig> Worker::sandbox_config_of(std::uint32_t attempt, bool tells) const {
+  const NodeFacts& node = context_.node;
+  Resolver of_node;
+  if (uses_node_resolver(*pod_) && !node.dns.resolv_conf.empty()) {
+    FL_LET(const std::string text, context_.files.read(node.dns.resolv_conf));
+    auto parsed = parse_resolv_conf(text);
+    if (!parsed) return fail_with(std::move(parsed).error(), node.dns.resolv_conf);
+    of_node = std::move(*parsed);
+  }
+  const PodDns dns = pod_dns(*pod_, node.dns, of_node, context_.node_ips);
+  if (tells) {
+    for (const Warning& warning : dns.warnings) context_.events.warning(*pod_, warning.reason, warning.message);
+  }
+  return sandbox_config(node, *pod_, attempt, dns.resolver);
+}
+
+void Worker::sandbox_failed(const Error& error, const Next& done) {
+  failed(kSandboxKey, "FailedCreatePodSandBox", error);
+  context_.events.warning(*pod_, "FailedCreatePodSandBox", "Failed to create pod sandbox: " + error.message());
+  done(std::unexpected(error));
+}
+
 void Worker::create_sandbox(const Action& action, Next done) {
   if (auto made = context_.cgroups.create(cgroup_parent(context_.node, *pod_)); !made) {
     failed(kSandboxKey, "FailedCreatePodSandBox", made.error());
@@ -218,27 +243,27 @@ void Worker::create_sandbox(const Action& action, Next done) {
   }
   context_.starts.enter([this, action, done, alive = std::weak_ptr(alive_)] {
     if (alive.expired()) return context_.starts.leave();
+    auto config = sandbox_config_of(action.attempt, true);
+    if (!config) {
+      context_.starts.leave();
+      return sandbox_failed(config.error(), done);
+    }
     api::RunPodSandboxRequest request;
-    *request.mutable_config() = sandbox_config(context_.node, *pod_, action.attempt);
+    *request.mutable_config() = std::move(*config);
     context_.runtime.call(
         context_.loop, std::move(request), kSandboxDeadline,
         [this, action, done, alive, &starts = context_.starts](Result<api::RunPodSandboxResponse> result) {
           starts.leave();
           if (alive.expired()) return;
-          if (!result) {
-            failed(kSandboxKey, "FailedCreatePodSandBox", result.error());
-            context_.events.warning(*pod_, "FailedCreatePodSandBox",
-                                    "Failed to create pod sandbox: " + result.error().message());
-            // An earlier call of ours may still be at work on that name: a later look finds what it
-            // made. Only when nothing comes of it is the name given up.
-            const bool reserved = result.error().what.find("is reserved") != std::string::npos;
-            if (reserved && history_.failures[kSandboxKey].count > 1) {
-              history_.next_attempt = action.attempt + 1;
-            }
-            return done(std::unexpected(result.error()));
+          if (result) {
+            history_.failures.erase(kSandboxKey);
+            return done({});
           }
-          history_.failures.erase(kSandboxKey);
-          done({});
+          // An earlier call of ours may still be at work on that name: a later look finds what it made. Only when
+          // nothing comes of it is the name given up.
+          const bool reserved = result.error().what.find("is reserved") != std::string::npos;
+          if (reserved && history_.failures[kSandboxKey].count > 0) history_.next_attempt = action.attempt + 1;
+          sandbox_failed(result.error(), done);
         });
   });
 }
@@ -263,6 +288,21 @@ Result<> Worker::check_pull_secrets(const std::string& container) const {
   return {};
 }
 
+// The pod's hosts file, made anew with each container as kubelet does, and the container's termination log.
+Result<> Worker::write_files(const std::string& container, std::uint32_t attempt,
+                             const std::vector<IpAddress>& ips) const {
+  std::string node_hosts;
+  if (pod_->spec().hostnetwork()) {
+    auto read = context_.files.read(kNodeHosts);
+    if (!read && read.error().code != Code::kNotFound) return std::unexpected(read.error());
+    node_hosts = read.value_or("");
+  }
+  const NodeFacts& node = context_.node;
+  const std::string& uid = pod_->metadata().uid();
+  FL_TRY(context_.files.write(hosts_path(node, uid), hosts_file(*pod_, node.dns.cluster_domain, ips, node_hosts)));
+  return context_.files.write(message_path(node, uid, container, attempt), "");
+}
+
 void Worker::create_container(const Action& action, const PodRuntimeView& view, Next done) {
   const k8s::Container* container = find_container(pod_->spec(), action.name);
   const SandboxView* sandbox = view.sandbox();
@@ -277,46 +317,45 @@ void Worker::create_container(const Action& action, const PodRuntimeView& view, 
   const DownwardFacts facts{ips, context_.node_ips, context_.node_name, context_.allocatable};
   auto env = container_env({*pod_, context_.config, facts, *services}, *container);
   if (!env) return config_error(env.error());
-  const std::string& uid = pod_->metadata().uid();
-  for (const auto& [path, text] : {std::pair{hosts_path(context_.node, uid), hosts_file(context_.node, *pod_, ips)},
-                                   {message_path(context_.node, uid, action.name, action.attempt), std::string()}}) {
-    if (auto written = context_.files.write(path, text); !written) return config_error(written.error());
-  }
+  if (auto written = write_files(action.name, action.attempt, ips); !written) return config_error(written.error());
   // kubelet's task, not the runtime's: the folder that the container's log goes to.
   if (auto made = context_.files.make_folder(log_directory(context_.node, *pod_) + "/" + action.name); !made) {
     return config_error(made.error());
   }
+  auto sandbox_of_pod = sandbox_config_of(sandbox->attempt, false);
+  if (!sandbox_of_pod) return config_error(sandbox_of_pod.error());
+  api::CreateContainerRequest request;
+  request.set_pod_sandbox_id(sandbox->id);
+  *request.mutable_sandbox_config() = *sandbox_of_pod;
   context_.images.find(
-      pod_, *container, sandbox_config(context_.node, *pod_, sandbox->attempt),
-      [this, action, done, ips, container = *container, env = std::move(*env), sandbox = *sandbox,
+      pod_, *container, *sandbox_of_pod,
+      [this, action, done, ips, container = *container, env = std::move(*env), request = std::move(request),
        alive = std::weak_ptr(alive_)](auto image) {
         if (alive.expired()) return;
-        if (image) return create_with(action, sandbox, container, env, *image, ips, done);
+        if (image) return create_with(action, request, container, env, *image, ips, done);
         const bool again = image.error().reason == "ErrImagePull" && history_.failures.contains(container.name());
         stop(container.name(), again ? "ImagePullBackOff" : image.error().reason, image.error().error, done);
       });
 }
 
-void Worker::create_with(const Action& action, const SandboxView& sandbox, const k8s::Container& container,
+void Worker::create_with(const Action& action, api::CreateContainerRequest request, const k8s::Container& container,
                          const Env& env, const api::Image& image, const std::vector<IpAddress>& ips, Next done) {
   if (const auto may = check_non_root(*pod_, container, image); !may) {
     return stop(action.name, "CreateContainerConfigError", may.error(), done);
   }
-  context_.volumes.mount_paths(*pod_, action.name, [=, this, alive = std::weak_ptr(alive_)](auto paths) {
+  context_.volumes.mount_paths(*pod_, action.name, [=, this, alive = std::weak_ptr(alive_)](auto paths) mutable {
     if (alive.expired()) return;
     if (!paths) return stop(action.name, "CreateContainerConfigError", paths.error(), done);
     auto config =
         container_config({context_.node, *pod_, container, action.attempt, action.streak, image, env, *paths});
     if (!config) return stop(action.name, "CreateContainerConfigError", config.error(), done);
-    api::CreateContainerRequest request;
-    request.set_pod_sandbox_id(sandbox.id);
     *request.mutable_config() = std::move(*config);
-    *request.mutable_sandbox_config() = sandbox_config(context_.node, *pod_, sandbox.attempt);
-    ask<api::CreateContainerResponse>(request, kSandboxDeadline, [this, name = action.name, ips, done](auto made) {
-      if (!made) return stop(name, "CreateContainerError", made.error(), done);
-      context_.events.normal(*pod_, "Created", "Container created", name);
-      start_container(name, made->container_id(), ips, done);
-    });
+    ask<api::CreateContainerResponse>(std::move(request), kSandboxDeadline,
+                                      [this, name = action.name, ips, done](auto made) {
+                                        if (!made) return stop(name, "CreateContainerError", made.error(), done);
+                                        context_.events.normal(*pod_, "Created", "Container created", name);
+                                        start_container(name, made->container_id(), ips, done);
+                                      });
   });
 }
 

@@ -66,10 +66,13 @@ class Worker {
  private:
   using Next = std::function<void(Result<>)>;
   void run(const Action& action, const PodRuntimeView& view, Next done);
+  Result<api::PodSandboxConfig> sandbox_config_of(std::uint32_t attempt, bool tells) const;
+  Result<> write_files(const std::string& container, std::uint32_t attempt, const std::vector<IpAddress>& ips) const;
   void create_sandbox(const Action& action, Next done);
+  void sandbox_failed(const Error& error, const Next& done);
   void create_container(const Action& action, const PodRuntimeView& view, Next done);
-  void create_with(const Action& action, const SandboxView& sandbox, const k8s::Container& container, const Env& env,
-                   const api::Image& image, const std::vector<IpAddress>& ips, Next done);
+  void create_with(const Action& action, api::CreateContainerRequest request, const k8s::Container& container,
+                   const Env& env, const api::Image& image, const std::vector<IpAddress>& ips, Next done);
   void start_container(const std::string& name, const std::string& id, const std::vector<IpAddress>& ips, Next done);
   void kill_container(const Action& action, const PodRuntimeView& view, Next done);
   void stop_container(const std::string& id, std::int64_t grace_s, Next done);

@@ -136,25 +136,12 @@ class Walk {
   FieldReport& report_;
 };
 
-// On the host's network a container port is the host's port, and the API fills it in: that says nothing more.
-void drop_own_host_ports(google::protobuf::RepeatedPtrField<k8s::Container>& containers) {
-  for (k8s::Container& container : containers) {
-    for (k8s::ContainerPort& port : *container.mutable_ports()) {
-      if (port.hostport() == port.containerport()) port.clear_hostport();
-    }
-  }
-}
-
 }  // namespace
 
 FieldReport check_pod_fields(const k8s::Pod& pod) {
   FieldReport report;
   Walk walk(report);
-  k8s::PodSpec spec = pod.spec();
-  if (spec.hostnetwork()) {
-    drop_own_host_ports(*spec.mutable_containers());
-    drop_own_host_ports(*spec.mutable_initcontainers());
-  }
+  const k8s::PodSpec& spec = pod.spec();
   walk.visit(spec, "spec");
   std::vector<std::string> unknown;
   walk.unknown(spec, "spec", unknown);

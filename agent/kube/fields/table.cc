@@ -33,7 +33,7 @@ constexpr auto kTable = [] {
     {"PodSpec.hostPID", kActs},
     {"PodSpec.hostUsers", kRefused, "true"},
     {"PodSpec.hostname", kActs},
-    {"PodSpec.hostnameOverride", kRefused},
+    {"PodSpec.hostnameOverride", kActs},
     {"PodSpec.imagePullSecrets", kActs},
     {"PodSpec.initContainers", kActs},
     {"PodSpec.nodeName", kActs},
@@ -54,9 +54,9 @@ constexpr auto kTable = [] {
     {"PodSpec.securityContext", kActs},
     {"PodSpec.serviceAccount", kHarmless},  // the old name of serviceAccountName
     {"PodSpec.serviceAccountName", kActs},
-    {"PodSpec.setHostnameAsFQDN", kRefused, "false"},
+    {"PodSpec.setHostnameAsFQDN", kActs},
     {"PodSpec.shareProcessNamespace", kActs},
-    {"PodSpec.subdomain", kHarmless},
+    {"PodSpec.subdomain", kActs},
     {"PodSpec.terminationGracePeriodSeconds", kActs},
     {"PodSpec.tolerations", kHarmless},
     {"PodSpec.topologySpreadConstraints", kHarmless},
@@ -140,8 +140,8 @@ constexpr auto kTable = [] {
     {"SleepAction.seconds", kActs},
 
     {"ContainerPort.containerPort", kActs},
-    {"ContainerPort.hostIP", kRefused},
-    {"ContainerPort.hostPort", kRefused, "0"},  // on the host's network the port itself is the host's
+    {"ContainerPort.hostIP", kActs},
+    {"ContainerPort.hostPort", kActs},
     {"ContainerPort.name", kActs},
     {"ContainerPort.protocol", kActs},
 

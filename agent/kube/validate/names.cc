@@ -33,12 +33,32 @@ constexpr const char* kLabelRule =
 constexpr const char* kSubdomainRule =
     "must consist of lower case letters, digits, '-' and '.', each part starting and ending with a letter or digit "
     "(RFC 1123 subdomain)";
+constexpr const char* kSearchRule =
+    "must consist of lower case letters, digits, '_', '-' and '.', each part starting and ending with a letter or "
+    "digit";
 constexpr const char* kQualifiedRule =
     "must consist of letters, digits, '-', '_' and '.', and start and end with a letter or digit";
 
 bool label_shape(std::string_view text) {
   return !text.empty() && lower_alnum(text.front()) && lower_alnum(text.back()) &&
          std::ranges::all_of(text, [](char c) { return lower_alnum(c) || c == '-'; });
+}
+
+// A label of a search path: underscores too, and one in front.
+bool search_shape(std::string_view text) {
+  if (text.starts_with('_')) text.remove_prefix(1);
+  return !text.empty() && lower_alnum(text.front()) && lower_alnum(text.back()) &&
+         std::ranges::all_of(text, [](char c) { return lower_alnum(c) || c == '-' || c == '_'; });
+}
+
+// Whether each part between dots has the shape.
+bool each_part(std::string_view text, bool (*shape)(std::string_view)) {
+  for (std::string_view rest = text;;) {
+    const std::size_t dot = rest.find('.');
+    if (!shape(rest.substr(0, dot))) return false;
+    if (dot == rest.npos) return true;
+    rest.remove_prefix(dot + 1);
+  }
 }
 
 bool qualified_shape(std::string_view text) {
@@ -55,12 +75,12 @@ std::string not_dns_label(std::string_view text) {
 
 std::string not_dns_subdomain(std::string_view text) {
   if (text.size() > 253) return too_long(253);
-  for (std::string_view rest = text;;) {
-    const std::size_t dot = rest.find('.');
-    if (!label_shape(rest.substr(0, dot))) return kSubdomainRule;
-    if (dot == rest.npos) return "";
-    rest.remove_prefix(dot + 1);
-  }
+  return each_part(text, label_shape) ? "" : kSubdomainRule;
+}
+
+std::string not_search_path(std::string_view text) {
+  if (text.size() > 253) return too_long(253);
+  return each_part(text, search_shape) ? "" : kSearchRule;
 }
 
 std::string not_port_name(std::string_view text) {

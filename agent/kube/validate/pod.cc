@@ -297,16 +297,14 @@ FieldErrors validate_pod(const k8s::Pod& pod) {
     check_container_rules(check, at("spec.containers", i), spec, spec.containers(i));
   }
   check.one_of("spec.restartPolicy", spec.restartpolicy(), {"Always", "OnFailure", "Never"});
-  check.one_of("spec.dnsPolicy", spec.dnspolicy(), {"ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"});
   check.at_least("spec.terminationGracePeriodSeconds", spec.terminationgraceperiodseconds(), 0);
   if (spec.has_activedeadlineseconds()) check.at_least("spec.activeDeadlineSeconds", spec.activedeadlineseconds(), 1);
   const auto label = [&](const std::string& field, const std::string& value, Checker::NameRule rule) {
     if (!value.empty()) check.invalid(field, value, rule(value));
   };
   label("spec.nodeName", spec.nodename(), not_dns_subdomain);
-  label("spec.hostname", spec.hostname(), not_dns_label);
-  label("spec.subdomain", spec.subdomain(), not_dns_label);
   label("spec.serviceAccountName", spec.serviceaccountname(), not_dns_subdomain);
+  check_names(check, spec);
   check_spec_rules(check, spec);
   return check.take();
 }

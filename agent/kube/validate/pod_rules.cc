@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <set>
 
-#include "agent/base/ip.h"
 #include "agent/kube/codec/quantity.h"
 #include "agent/kube/validate/names.h"
 
@@ -167,14 +166,6 @@ void check_spec_rules(Checker& check, const k8s::PodSpec& spec) {
       if (port.hostport() != 0 && !host_ports.insert(taken).second) {
         check.duplicate(at(at("spec.containers", i) + ".ports", j) + ".hostPort", taken);
       }
-    }
-  }
-  if (spec.dnspolicy() == "None" && spec.dnsconfig().nameservers().empty()) {
-    check.required("spec.dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None");
-  }
-  for (int i = 0; i < spec.hostaliases_size(); ++i) {
-    if (!IpAddress::parse(spec.hostaliases(i).ip())) {
-      check.invalid(at("spec.hostAliases", i) + ".ip", spec.hostaliases(i).ip(), "must be a valid IP address");
     }
   }
   for (const auto& [key, value] : spec.nodeselector()) {

@@ -31,7 +31,9 @@ void check_projected(Checker& check, const std::string& path, const k8s::PodSpec
 // Hooks, headers of HTTP probes, mount propagation, privileges. `path`: the container's.
 void check_container_rules(Checker& check, const std::string& path, const k8s::PodSpec& spec,
                            const k8s::Container& container);
-// Host ports, DNS, host names, selectors, tolerations, security context, gates.
+// dnsPolicy, dnsConfig, hostname, subdomain, hostnameOverride, hostAliases.
+void check_names(Checker& check, const k8s::PodSpec& spec);
+// Host ports, selectors, tolerations, security context, gates.
 void check_spec_rules(Checker& check, const k8s::PodSpec& spec);
 
 }  // namespace fairlead::kube

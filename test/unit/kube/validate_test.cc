@@ -33,6 +33,9 @@ TEST(Names, ByTheApisRules) {
            {not_dns_subdomain,
             {"a", "a.b-c.d", "0.1", std::string(253, 'a')},
             {"", ".", "a..b", "a.", "A.b", std::string(254, 'a')}},
+           {not_search_path,
+            {"a", "a.b", "_sip._tcp.a", "a_b"},
+            {"", ".", "a.", "a_", "__a", "A", std::string(254, 'a')}},
            {not_port_name, {"a", "http-2", "0a"}, {"", "80", "-a", "a--b", "UPPER", "sixteen-letters-"}},
            {not_label_key, {"a", "A.b_c-d", "x.y/Z", l63}, {"", "/a", "a/", "a/b/c", "-a", "a-", "X/a", l64}},
            {not_label_value, {"", "a", "A.b_c-d", l63}, {"-", "a b", ".a", l64}},
@@ -65,6 +68,19 @@ std::vector<std::string> pod_errors(const std::string& spec, const std::string& 
   return brief(validate_pod(pod));
 }
 
+TEST(ValidatePod, SearchPathsHaveLimits) {
+  const auto errors = [](int paths, std::size_t length) {
+    std::string spec = "  dnsConfig:\n    searches:\n";
+    for (int i = 0; i < paths; ++i) spec += "    - " + std::string(length, 'a') + "\n";
+    std::vector<std::string> fields;
+    for (const std::string& text : pod_errors(spec, "")) fields.push_back(text.substr(0, text.find(':')));
+    return fields;
+  };
+  EXPECT_THAT(errors(32, 63), IsEmpty());  // 2047 characters
+  EXPECT_THAT(errors(33, 1), testing::ElementsAre("spec.dnsConfig.searches"));
+  EXPECT_THAT(errors(9, 227), testing::ElementsAre("spec.dnsConfig.searches"));
+}
+
 TEST(ValidatePod, SpecAndContainers) {
   struct Case {
     const char* spec;
@@ -81,6 +97,25 @@ TEST(ValidatePod, SpecAndContainers) {
            {"  hostname: a.b\n  subdomain: A",
             "",
             {"spec.hostname: Invalid value: \"a.b\"", "spec.subdomain: Invalid value: \"A\""}},
+           {"  dnsPolicy: None", "", {"spec.dnsConfig: Required value"}},
+           {"  dnsPolicy: None\n  dnsConfig: {searches: [a]}", "", {"spec.dnsConfig.nameservers: Required value"}},
+           {"  dnsPolicy: None\n  dnsConfig: {nameservers: [\"::1\", 1.2.3.4], searches: [., a., _b.c], "
+            "options: [{name: a}, {name: b, value: \"2\"}]}",
+            "",
+            {}},
+           {"  dnsConfig: {nameservers: [a, 1.1.1.1, 1.1.1.2, 1.1.1.3], searches: [A], options: [{value: x}]}",
+            "",
+            {"spec.dnsConfig.nameservers: Invalid value: \"a 1.1.1.1 1.1.1.2 1.1.1.3\"",
+             "spec.dnsConfig.nameservers[0]: Invalid value: \"a\"", "spec.dnsConfig.searches[0]: Invalid value: \"A\"",
+             "spec.dnsConfig.options[0]: Required value"}},
+           {"  hostNetwork: true\n  setHostnameAsFQDN: true\n  hostnameOverride: A",
+            "",
+            {"spec.hostnameOverride: Forbidden", "spec.hostnameOverride: Forbidden",
+             "spec.hostnameOverride: Invalid value: \"A\""}},
+           {"  hostnameOverride: a.b", "", {}},
+           {"  hostAliases: [{ip: x, hostnames: [a.b, A]}, {ip: \"::1\"}]",
+            "",
+            {"spec.hostAliases[0].ip: Invalid value: \"x\"", "spec.hostAliases[0].hostnames[1]: Invalid value: \"A\""}},
            {"  initContainers: [{name: c, image: i}]", "", {c + ".name: Duplicate value: \"c\""}},
            {"  initContainers: [{name: I}]",
             "",

@@ -28,10 +28,14 @@ api::Image image(const std::string& id) {
   return made;
 }
 
+api::PodSandboxConfig sandbox_of(const NodeFacts& node, const k8s::Pod& pod, std::uint32_t attempt = 0) {
+  return sandbox_config(node, pod, attempt, {}).value();
+}
+
 TEST(CriConfig, SandboxReadsAsKubelets) {
   auto pod = make_pod();
   (*pod.mutable_metadata()->mutable_labels())["app"] = "x";
-  const auto config = sandbox_config(facts(), pod, 2);
+  const auto config = sandbox_of(facts(), pod, 2);
   EXPECT_EQ(config.metadata().attempt(), 2U);
   EXPECT_EQ(config.labels().at("app"), "x");
   EXPECT_EQ(config.labels().at("io.kubernetes.pod.uid"), "u1");
@@ -41,7 +45,7 @@ TEST(CriConfig, SandboxReadsAsKubelets) {
   EXPECT_EQ(config.linux().cgroup_parent(), "/fl/kubepods/besteffort/podu1");
   EXPECT_EQ(config.linux().security_context().namespace_options().network(), api::POD);
   pod.mutable_spec()->set_hostnetwork(true);
-  EXPECT_EQ(sandbox_config(facts(), pod, 0).linux().security_context().namespace_options().network(), api::NODE);
+  EXPECT_EQ(sandbox_of(facts(), pod).linux().security_context().namespace_options().network(), api::NODE);
 }
 
 TEST(CriConfig, ContainerGoesThereAndBack) {
@@ -136,7 +140,7 @@ TEST(CriConfig, WhomAContainerRunsAsAndWhatItMay) {
   EXPECT_EQ(get().supplemental_groups(0), 3000);
   EXPECT_EQ(get().supplemental_groups(1), 4000);
   EXPECT_EQ(get().seccomp().profile_type(), api::SecurityProfile::RuntimeDefault);
-  const auto sandbox = sandbox_config(facts(), pod, 0).linux().security_context();
+  const auto sandbox = sandbox_of(facts(), pod).linux().security_context();
   EXPECT_EQ(sandbox.run_as_user().value(), 1000);
   EXPECT_FALSE(sandbox.privileged());
 
@@ -160,7 +164,7 @@ TEST(CriConfig, WhomAContainerRunsAsAndWhatItMay) {
   EXPECT_TRUE(get().privileged());
   EXPECT_EQ(get().masked_paths_size(), 0);
   EXPECT_EQ(get().seccomp().profile_type(), api::SecurityProfile::Unconfined);
-  EXPECT_TRUE(sandbox_config(facts(), pod, 0).linux().security_context().privileged());
+  EXPECT_TRUE(sandbox_of(facts(), pod).linux().security_context().privileged());
 }
 
 // Runtimes refuse a group without a user.
@@ -194,52 +198,61 @@ TEST(CriConfig, NamespacesAndMounts) {
   EXPECT_EQ(config->mounts(0).propagation(), api::PROPAGATION_BIDIRECTIONAL);
   pod.mutable_spec()->set_hostpid(false);
   pod.mutable_spec()->set_shareprocessnamespace(true);
-  EXPECT_EQ(sandbox_config(node, pod, 0).linux().security_context().namespace_options().pid(), api::POD);
+  EXPECT_EQ(sandbox_of(node, pod).linux().security_context().namespace_options().pid(), api::POD);
 }
 
-TEST(CriConfig, ThePodsOwnDns) {
+TEST(CriConfig, TheSandboxHasItsNamesAndItsResolver) {
   NodeFacts node = facts();
-  node.nameservers = {"10.0.0.2"};
-  node.searches = {"a.b"};
-  node.dns_options = {"ndots:5", "trust-ad"};
+  node.dns.cluster_domain = "cluster.local";
   auto pod = make_pod();
-  auto& dns = *pod.mutable_spec()->mutable_dnsconfig();
-  dns.add_nameservers("10.0.0.2");
-  dns.add_nameservers("10.0.0.3");
-  dns.add_searches("c");
-  dns.add_options()->set_name("ndots");
-  dns.mutable_options(0)->set_value("2");
-  dns.add_options()->set_name("edns0");
-  auto got = sandbox_config(node, pod, 0).dns_config();
-  EXPECT_THAT(got.servers(), testing::ElementsAre("10.0.0.2", "10.0.0.3"));
-  EXPECT_THAT(got.searches(), testing::ElementsAre("a.b", "c"));
-  EXPECT_THAT(got.options(), testing::ElementsAre("trust-ad", "ndots:2", "edns0"));
-  pod.mutable_spec()->set_dnspolicy("None");
-  got = sandbox_config(node, pod, 0).dns_config();
-  EXPECT_THAT(got.searches(), testing::ElementsAre("c"));
+  pod.mutable_spec()->set_subdomain("db");
+  pod.mutable_spec()->set_sethostnameasfqdn(true);
+  const Resolver resolver{.servers = {"10.0.0.2"}, .searches = {"a.b", "c"}, .options = {"ndots:5"}};
+  const auto config = sandbox_config(node, pod, 0, resolver);
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->hostname(), "p.db.ns.svc.cluster.local");
+  EXPECT_THAT(config->dns_config().servers(), testing::ElementsAre("10.0.0.2"));
+  EXPECT_THAT(config->dns_config().searches(), testing::ElementsAre("a.b", "c"));
+  EXPECT_THAT(config->dns_config().options(), testing::ElementsAre("ndots:5"));
+  pod.mutable_spec()->set_hostname(std::string(60, 'h'));
+  EXPECT_EQ(sandbox_config(node, pod, 0, resolver).error().code, Code::kInvalid);
+  pod.mutable_spec()->set_hostnetwork(true);  // the node's own name
+  EXPECT_EQ(sandbox_config(node, pod, 0, resolver).value().hostname(), "");
 }
 
-TEST(CriConfig, HostsFile) {
-  NodeFacts node = facts();
-  node.hosts = "127.0.0.1 n1\n";
-  auto pod = make_pod();
-  const std::vector<IpAddress> ips{IpAddress::parse("10.0.0.7").value()};
-  EXPECT_TRUE(hosts_file(node, pod, ips).ends_with("\n10.0.0.7\tp\n"));
-  auto& alias = *pod.mutable_spec()->add_hostaliases();
-  alias.set_ip("192.0.2.9");
-  alias.add_hostnames("a");
-  alias.add_hostnames("b.c");
-  EXPECT_TRUE(hosts_file(node, pod, ips).ends_with("\tp\n\n# Entries added by HostAliases.\n192.0.2.9\ta\tb.c\n"));
+TEST(CriConfig, HostPortsAreMapped) {
+  auto pod = make_pod("Always", {"web", "side"});
+  const auto add = [&](int container, int number, int host, const std::string& protocol, const std::string& ip) {
+    auto& port = *pod.mutable_spec()->mutable_containers(container)->add_ports();
+    port.set_containerport(number);
+    port.set_hostport(host);
+    port.set_protocol(protocol);
+    port.set_hostip(ip);
+  };
+  add(0, 8080, 80, "TCP", "192.0.2.1");
+  add(0, 8081, 0, "TCP", "");
+  add(1, 53, 5353, "UDP", "");
+  add(1, 54, 54, "SCTP", "");
+  std::vector<std::string> mapped;
+  for (const auto& each : sandbox_of(facts(), pod).port_mappings()) {
+    mapped.push_back(fmt::format("{}:{}->{}/{}", each.host_ip(), each.host_port(), each.container_port(),
+                                 api::Protocol_Name(each.protocol())));
+  }
+  EXPECT_THAT(mapped, testing::ElementsAre("192.0.2.1:80->8080/TCP", ":5353->53/UDP", ":54->54/SCTP"));
   pod.mutable_spec()->set_hostnetwork(true);
-  EXPECT_TRUE(hosts_file(node, pod, ips).contains("127.0.0.1 n1\n\n# Entries"));
+  EXPECT_EQ(sandbox_of(facts(), pod).port_mappings_size(), 0);
 }
 
-TEST(CriConfig, ResolvConf) {
-  NodeFacts node;
-  read_resolv_conf("# x\nnameserver 10.0.0.2\nsearch a.b c\noptions ndots:2 trust-ad\nnameserver ::1\n", node);
-  EXPECT_EQ(node.nameservers, (std::vector<std::string>{"10.0.0.2", "::1"}));
-  EXPECT_EQ(node.searches, (std::vector<std::string>{"a.b", "c"}));
-  EXPECT_EQ(node.dns_options, (std::vector<std::string>{"ndots:2", "trust-ad"}));
+TEST(CriConfig, AContainersOwnHostsFileIsLeftAlone) {
+  const NodeFacts node = facts();
+  auto pod = make_pod();
+  pod.mutable_spec()->mutable_containers(0)->add_volumemounts()->set_mountpath("/etc/hosts");
+  const Env env;
+  const std::vector<std::string> paths{"/v/hosts"};
+  const auto config = container_config({node, pod, pod.spec().containers(0), 0, 0, image("i"), env, paths});
+  ASSERT_TRUE(config) << config.error().message();
+  ASSERT_EQ(config->mounts_size(), 1);
+  EXPECT_EQ(config->mounts(0).host_path(), "/v/hosts");
 }
 
 TEST(Cgroups, MakesAndRemovesInEveryHierarchy) {

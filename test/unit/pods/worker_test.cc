@@ -26,6 +26,11 @@ class FakeVolumes final : public VolumeSetup {
 class FakeFiles final : public PodFiles {
  public:
   std::map<std::string, std::string> files;
+  Result<std::string> read(const std::string& path) override {
+    const auto at = files.find(path);
+    if (at == files.end()) return fail(Code::kNotFound, "open {}: no such file", path);
+    return at->second;
+  }
   Result<> write(const std::string& path, const std::string& text) override {
     files[path] = text;
     return {};
@@ -184,6 +189,55 @@ TEST_F(WorkerTest, StopsTheDeadSandboxFirst) {
   act({{.what = Do::kCreateSandbox, .id = "s0", .attempt = 1}});
   EXPECT_EQ(runtime.calls, (std::vector<std::string>{"StopPodSandbox", "RunPodSandbox"}));
   EXPECT_EQ(changed, 1);
+}
+
+TEST_F(WorkerTest, ASandboxHasTheNodesResolverAsItIsThen) {
+  node.dns.resolv_conf = "/etc/resolv.conf";
+  act({{.what = Do::kCreateSandbox}});
+  EXPECT_EQ(worker.history().failures.at(kSandboxKey).message, "open /etc/resolv.conf: no such file");
+  EXPECT_EQ(runtime.calls, std::vector<std::string>());
+  EXPECT_EQ(reasons(), "FailedCreatePodSandBox");
+
+  files.files["/etc/resolv.conf"] = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver ::1\nnameserver ::2\n";
+  act({{.what = Do::kCreateSandbox}});
+  EXPECT_EQ(runtime.calls, std::vector<std::string>{"RunPodSandbox"});
+  EXPECT_EQ(reasons(), "MissingClusterDNS DNSConfigForming");
+  EXPECT_TRUE(worker.history().failures.empty());
+
+  files.files["/etc/resolv.conf"] = "nameserver";
+  act({{.what = Do::kCreateSandbox}});
+  EXPECT_EQ(worker.history().failures.at(kSandboxKey).message, "/etc/resolv.conf: nameserver list is empty");
+
+  auto pod = make_pod();
+  pod.mutable_spec()->set_dnspolicy("None");  // of the node's nothing counts
+  worker.set_pod(std::make_shared<k8s::Pod>(pod));
+  act({{.what = Do::kCreateSandbox}});
+  EXPECT_TRUE(worker.history().failures.empty());
+}
+
+TEST_F(WorkerTest, AFullNameTooLongForAKernelStartsNothing) {
+  auto pod = make_pod();
+  pod.mutable_spec()->set_hostname(std::string(60, 'h'));
+  pod.mutable_spec()->set_subdomain("db");
+  pod.mutable_spec()->set_sethostnameasfqdn(true);
+  worker.set_pod(std::make_shared<k8s::Pod>(pod));
+  act({{.what = Do::kCreateSandbox}});
+  EXPECT_EQ(runtime.calls, std::vector<std::string>());
+  EXPECT_EQ(worker.history().failures.at(kSandboxKey).reason, "FailedCreatePodSandBox");
+  EXPECT_TRUE(worker.history().failures.at(kSandboxKey).message.contains("is too long (64 characters is the max"));
+}
+
+TEST_F(WorkerTest, TheHostsFileIsMadeAnewWithEachContainer) {
+  auto pod = make_pod();
+  pod.mutable_spec()->set_hostnetwork(true);
+  pod.mutable_spec()->set_dnspolicy("Default");
+  worker.set_pod(std::make_shared<k8s::Pod>(pod));
+  const std::string& hosts = files.files["/state/u1/etc-hosts"];
+  act({{.what = Do::kCreateContainer, .name = "web"}});
+  EXPECT_EQ(hosts, "# Kubernetes-managed hosts file (host network).\n");
+  files.files["/etc/hosts"] = "127.0.0.1 n1\n";
+  act({{.what = Do::kCreateContainer, .name = "web", .attempt = 1}});
+  EXPECT_EQ(hosts, "# Kubernetes-managed hosts file (host network).\n127.0.0.1 n1\n");
 }
 
 TEST_F(WorkerTest, TearsDownThePodsLogsAndNoOthers) {
