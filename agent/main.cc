@@ -54,6 +54,7 @@
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
 #include "agent/flows/flows.h"
+#include "agent/health/client.h"
 #include "agent/kube/api/api_source.h"
 #include "agent/kube/manifests/manifest_source.h"
 #include "agent/model/pod_mtu.h"
@@ -420,6 +421,7 @@ class Agent {
   Result<> build_pods() {
     auto [caller, responder] = make_request<Inspect, Json>();
     FL_LET(runtime_, cri::Client::create(config_.runtime_endpoint));
+    health_ = std::make_unique<health::Client>(pods_thread_.loop());
     const std::string mountinfo = read_file("/proc/self/mountinfo").value_or("");
     const node::MachineFacts facts = node::read_machine_facts(config_.state_dir);
     pods_ = std::make_unique<pods::Pods>(
@@ -439,6 +441,7 @@ class Agent {
                          .secrets = secrets_table_.reader(),
                          .services = services_table_.reader(),
                          .runtime = *runtime_,
+                         .health = *health_,
                          .local_pods = local_pods_table_.writer(kPods),
                          .applied = std::move(applied_),
                          .statuses = pod_ends_.statuses,
@@ -569,6 +572,7 @@ class Agent {
   std::unique_ptr<kube::ManifestSource> manifests_;
   std::unique_ptr<kube::ApiSource> api_;
   std::unique_ptr<cri::Client> runtime_;
+  std::unique_ptr<health::Client> health_;
   std::unique_ptr<node::NodeReporter> node_reporter_;
   std::unique_ptr<services::SliceController> slice_controller_;
   std::unique_ptr<services::Services> services_;

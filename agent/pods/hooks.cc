@@ -40,12 +40,10 @@ void Hooks::run(const k8s::LifecycleHandler& handler, const Target& target, Dura
   const auto spec = as_probe(handler, target.container, target.ip);
   if (!spec) return in_time(Duration::zero(), std::unexpected(spec.error()));
   if (const auto* get = std::get_if<HttpGet>(&spec->action)) {
-    running.http = std::make_unique<SocketAttempt>(loop_, get->address, get->port, http_request(*get), limit,
-                                                   [this, number](Attempt attempt) {
-                                                     if (attempt.success || attempt.status != 0)
-                                                       return finish(number, {});
-                                                     finish(number, fail(Code::kUnavailable, "{}", attempt.message));
-                                                   });
+    running.http = std::make_unique<SocketAttempt>(loop_, *get, limit, [this, number](Attempt attempt) {
+      if (attempt.success || attempt.status != 0) return finish(number, {});
+      finish(number, fail(Code::kUnavailable, "{}", attempt.message));
+    });
     return;
   }
   api::ExecSyncRequest request;

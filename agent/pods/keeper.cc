@@ -195,7 +195,22 @@ void Keeper::refuse(const Failure& why) {
   history().refused = why;
 }
 
+// When the pod has been active for as long as it may be; nullopt: it may be for ever, or is over.
+std::optional<WallTime> Keeper::deadline() const {
+  const auto& spec = pod().spec();
+  if (!spec.has_activedeadlineseconds() || !status_.has_starttime() || ending() ||
+      pod_outcome(spec, view_, history()) != Outcome::kOpen) {
+    return {};
+  }
+  return WallTime(std::chrono::seconds(status_.starttime().seconds() + spec.activedeadlineseconds()));
+}
+
 void Keeper::step() {
+  if (const auto until = deadline(); until && *until <= context_.worker.clock.wall()) {
+    history().refused = {.reason = "DeadlineExceeded",
+                         .message = "Pod was active on the node longer than the specified deadline"};
+    context_.worker.events.normal(pod(), history().refused->reason, history().refused->message);
+  }
   const bool may_act = admitted();  // or it is refused, which is told
   probe();
   tell();
@@ -227,7 +242,8 @@ void Keeper::act() {
   const Plan plan = plan_pod_actions(pod().spec(), view_, history(), context_.worker.clock.wall());
   timer_.cancel();
   if (plan.gone) return finish();
-  if (plan.wake) wake_at(*plan.wake);
+  const auto until = deadline();
+  if (plan.wake || until) wake_at(std::min(plan.wake.value_or(WallTime::max()), until.value_or(WallTime::max())));
   if (plan.actions.empty()) return;
   if (ending() && plan.actions.front().what == Do::kKillContainer && !drained()) return;
   worker_.begin(plan, view_);

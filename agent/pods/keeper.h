@@ -82,6 +82,7 @@ class Keeper {
   void refuse(const Failure& why);
   void step();
   bool admitted();
+  std::optional<WallTime> deadline() const;
   void act();
   bool drained();
   void probe();

@@ -44,7 +44,7 @@ Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
       cgroups_(deps_.config.cgroup_roots),
       node_(node_facts(deps_.config)),
       reader_(loop, deps_.runtime, node_.owner),
-      prober_(loop, clock, deps_.runtime, deps_.registry),
+      prober_(loop, clock, deps_.runtime, deps_.health, deps_.registry),
       readiness_(deps_.config.state_dir + "/readiness.json", clock.wall()),
       images_(
           loop, clock, deps_.runtime,

@@ -58,6 +58,7 @@ class Pods {
     state::TableReader<model::ConfigData> secrets;
     state::TableReader<model::Service> services;
     cri::Runtime& runtime;
+    health::Checker& health;
     TableWriter<model::LocalPod> local_pods;
     Receiver<model::Applied> applied;
     Sender<model::PodStatusUpdate> statuses;

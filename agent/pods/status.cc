@@ -62,8 +62,7 @@ class Computer {
       status_.set_reason(in_.history.refused->reason);
       status_.set_message(in_.history.refused->message);
     }
-    *status_.mutable_starttime() =
-        in_.last != nullptr && in_.last->has_starttime() ? in_.last->starttime() : api_time(in_.now);
+    *status_.mutable_starttime() = start_time();
     addresses();
     conditions();
     return std::move(status_);
@@ -90,6 +89,14 @@ class Computer {
       const auto& state = status.state();
       if (!state.has_terminated() || state.terminated().exitcode() != 0) outcome_ = Outcome::kFailed;
     }
+  }
+
+  // As it was told; else what the runtime knows of an agent's life before.
+  k8s::Time start_time() const {
+    if (in_.last != nullptr && in_.last->has_starttime()) return in_.last->starttime();
+    WallTime start = in_.now;
+    for (const SandboxView& sandbox : in_.view.sandboxes) start = std::min(start, sandbox.created);
+    return api_time(start);
   }
 
   std::string id_of(const ContainerView& container) const { return in_.runtime_name + "://" + container.id; }
@@ -268,8 +275,9 @@ class Computer {
     }
     const std::string init_message =
         incomplete.empty() ? "" : fmt::format("containers with incomplete status: [{}]", fmt::join(incomplete, " "));
-    add("Initialized", (initialized_ && !in_.history.refused) || succeeded,
-        in_.history.refused ? "PodFailed" : "ContainersNotInitialized", init_message);
+    const bool never_ran = in_.history.refused && in_.view.containers.empty();
+    add("Initialized", (initialized_ && !never_ran) || succeeded, never_ran ? "PodFailed" : "ContainersNotInitialized",
+        init_message);
 
     std::vector<std::string> unready;
     for (const auto& status : status_.containerstatuses()) {

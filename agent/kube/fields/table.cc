@@ -18,7 +18,7 @@ constexpr auto kTable = [] {
     {"Pod.spec", kActs},
     {"Pod.status", kHarmless},
 
-    {"PodSpec.activeDeadlineSeconds", kRefused},
+    {"PodSpec.activeDeadlineSeconds", kActs},
     {"PodSpec.affinity", kHarmless},  // scheduling: this node is the answer
     {"PodSpec.automountServiceAccountToken", kHarmless, "true|false"},  // admission has acted on it
     {"PodSpec.containers", kActs},
@@ -189,10 +189,13 @@ constexpr auto kTable = [] {
     {"Probe.terminationGracePeriodSeconds", kRefused},
     {"Probe.timeoutSeconds", kActs},
     {"ProbeHandler.exec", kActs},
-    {"ProbeHandler.grpc", kRefused},
+    {"ProbeHandler.grpc", kActs},
     {"ProbeHandler.httpGet", kActs},
     {"ProbeHandler.tcpSocket", kActs},
     {"ExecAction.command", kActs},
+    {"GRPCAction.mode", kRefused},
+    {"GRPCAction.port", kActs},
+    {"GRPCAction.service", kActs},
     {"HTTPGetAction.host", kActs},
     {"HTTPGetAction.httpHeaders", kActs},
     {"HTTPGetAction.path", kActs},

@@ -194,6 +194,7 @@ void check_probe(Checker& check, const std::string& path, const k8s::Probe& prob
     check_action_port(check, path + ".httpGet.port", get.port());
     check.one_of(path + ".httpGet.scheme", get.scheme(), {"HTTP", "HTTPS"});
   }
+  if (handler.has_grpc()) check.port(path + ".grpc.port", handler.grpc().port());
   if (handler.has_tcpsocket()) check_action_port(check, path + ".tcpSocket.port", handler.tcpsocket().port());
   check.at_least(path + ".initialDelaySeconds", probe.initialdelayseconds(), 0);
   check.at_least(path + ".timeoutSeconds", probe.timeoutseconds(), 1);

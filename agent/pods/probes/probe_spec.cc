@@ -11,6 +11,7 @@ namespace fairlead::pods {
 namespace {
 
 constexpr std::int64_t kIntOrStringIsText = 1;
+constexpr std::int64_t kMaxPort = 65535;
 
 Result<std::uint16_t> resolve_port(const k8s::IntOrString& port, const k8s::Container& container,
                                    std::string_view field) {
@@ -24,7 +25,7 @@ Result<std::uint16_t> resolve_port(const k8s::IntOrString& port, const k8s::Cont
     }
     number = named->containerport();
   }
-  if (number < 1 || number > 65535) return fail(Code::kInvalid, "{}.port: {} is not a port", field, number);
+  if (number < 1 || number > kMaxPort) return fail(Code::kInvalid, "{}.port: {} is not a port", field, number);
   return static_cast<std::uint16_t>(number);
 }
 
@@ -44,13 +45,14 @@ bool is_clean(std::string_view text, bool blanks) {
 }
 
 Result<HttpGet> make_http(const k8s::HTTPGetAction& action, const k8s::Container& container, const IpAddress& pod_ip) {
-  if (!action.scheme().empty() && action.scheme() != "HTTP") {
+  if (!action.scheme().empty() && action.scheme() != "HTTP" && action.scheme() != "HTTPS") {
     return fail(Code::kInvalid, "httpGet.scheme: {} is not supported", action.scheme());
   }
   if (!action.protocol().empty()) {
     return fail(Code::kInvalid, "httpGet.protocol: {} is not supported", action.protocol());
   }
   HttpGet get;
+  get.tls = action.scheme() == "HTTPS";
   FL_LET(get.address, resolve_host(action.host(), pod_ip, "httpGet"));
   FL_LET(get.port, resolve_port(action.port(), container, "httpGet"));
   get.path = action.path();
@@ -85,7 +87,9 @@ Result<ProbeSpec> make_probe_spec(const k8s::Probe& probe, const k8s::Container&
   } else if (handler.has_exec()) {
     spec.action = ExecCommand{{handler.exec().command().begin(), handler.exec().command().end()}};
   } else if (handler.has_grpc()) {
-    return fail(Code::kInvalid, "grpc: this kind of probe is not supported");
+    const std::int64_t port = handler.grpc().port();
+    if (port < 1 || port > kMaxPort) return fail(Code::kInvalid, "grpc.port: {} is not a port", port);
+    spec.action = GrpcCheck{pod_ip, static_cast<std::uint16_t>(port), handler.grpc().service()};
   } else {
     return fail(Code::kInvalid, "the probe names no action");
   }

@@ -25,6 +25,7 @@ struct HttpGet {
   std::uint16_t port = 0;
   std::string path;  // with its query, "/" at least
   std::vector<std::pair<std::string, std::string>> headers;
+  bool tls = false;
   bool operator==(const HttpGet&) const = default;
 };
 
@@ -39,8 +40,16 @@ struct ExecCommand {
   bool operator==(const ExecCommand&) const = default;
 };
 
+// grpc.health.v1.Health/Check.
+struct GrpcCheck {
+  IpAddress address;
+  std::uint16_t port = 0;
+  std::string service;
+  bool operator==(const GrpcCheck&) const = default;
+};
+
 struct ProbeSpec {
-  std::variant<HttpGet, TcpConnect, ExecCommand> action;
+  std::variant<HttpGet, TcpConnect, ExecCommand, GrpcCheck> action;
   Duration initial_delay{};
   Duration period = std::chrono::seconds(10);
   Duration timeout = std::chrono::seconds(1);
@@ -50,8 +59,8 @@ struct ProbeSpec {
 };
 
 // A probe of `container`, named ports resolved, absent numbers as the API defaults them; `pod_ip` is where it goes
-// unless the probe names a host. Errors (kInvalid) name the field: what we cannot do is refused here (HTTPS, gRPC, a
-// host that is a name).
+// unless the probe names a host. Errors (kInvalid) name the field: what we cannot do is refused here (a host that
+// is a name).
 Result<ProbeSpec> make_probe_spec(const k8s::Probe& probe, const k8s::Container& container, const IpAddress& pod_ip);
 
 // The bytes of the request, CRLF and all.

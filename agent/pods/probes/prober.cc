@@ -47,10 +47,12 @@ struct Prober::Probe {
   std::unique_ptr<SocketAttempt> socket;
 };
 
-Prober::Prober(Loop& loop, const Clock& clock, cri::Runtime& runtime, metrics::Registry& registry)
+Prober::Prober(Loop& loop, const Clock& clock, cri::Runtime& runtime, health::Checker& health,
+               metrics::Registry& registry)
     : loop_(loop),
       clock_(clock),
       runtime_(runtime),
+      health_(health),
       random_(std::random_device{}()),
       alive_(std::make_shared<Prober*>(this)) {
   for (const auto kind : {ProbeKind::kStartup, ProbeKind::kLiveness, ProbeKind::kReadiness}) {
@@ -107,15 +109,16 @@ void Prober::attempt(const std::shared_ptr<Probe>& probe) {
   probe->began = clock_.now();
   const auto* http = std::get_if<HttpGet>(&probe->spec.action);
   const auto* tcp = std::get_if<TcpConnect>(&probe->spec.action);
+  if (const auto* grpc = std::get_if<GrpcCheck>(&probe->spec.action)) return ask_health(probe, *grpc);
   if (http == nullptr && tcp == nullptr) {
     waiting_execs_.push_back(probe);
     return next_exec();
   }
-  probe->socket = std::make_unique<SocketAttempt>(
-      loop_, http ? http->address : tcp->address, http ? http->port : tcp->port, http ? http_request(*http) : "",
-      probe->spec.timeout, [this, weak = std::weak_ptr(probe)](Attempt result) {
-        ended(weak.lock(), result.success, std::move(result.message));
-      });
+  auto done = [this, weak = std::weak_ptr(probe)](Attempt result) {
+    ended(weak.lock(), result.success, std::move(result.message));
+  };
+  probe->socket = http != nullptr ? std::make_unique<SocketAttempt>(loop_, *http, probe->spec.timeout, std::move(done))
+                                  : std::make_unique<SocketAttempt>(loop_, *tcp, probe->spec.timeout, std::move(done));
 }
 
 void Prober::next_exec() {
@@ -153,6 +156,16 @@ void Prober::exec(const std::shared_ptr<Probe>& probe) {
         }
         (*self)->next_exec();
       });
+}
+
+void Prober::ask_health(const std::shared_ptr<Probe>& probe, const GrpcCheck& check) {
+  health_.check({{check.address, check.port}, check.service, probe->spec.timeout},
+                [alive = std::weak_ptr(alive_), weak = std::weak_ptr(probe)](const Result<>& result) {
+                  const auto self = alive.lock();
+                  const auto target = weak.lock();
+                  if (!self || !target) return;
+                  (*self)->ended(target, result.has_value(), result ? "" : result.error().message());
+                });
 }
 
 void Prober::ended(const std::shared_ptr<Probe>& probe, std::optional<bool> success, std::string message) {

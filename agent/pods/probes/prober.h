@@ -16,6 +16,7 @@
 #include "agent/base/loop.h"
 #include "agent/base/metrics.h"
 #include "agent/cri/runtime.h"
+#include "agent/health/checker.h"
 #include "agent/pods/probes/probe_spec.h"
 
 namespace fairlead::pods {
@@ -57,8 +58,8 @@ class Prober {
   using OnFailure = std::function<void(ProbeKind, const std::string& message)>;
   static constexpr int kExecLimit = 10;
 
-  // `runtime` and `clock` outlive it.
-  Prober(Loop& loop, const Clock& clock, cri::Runtime& runtime, metrics::Registry& registry);
+  // `runtime`, `health` and `clock` outlive it.
+  Prober(Loop& loop, const Clock& clock, cri::Runtime& runtime, health::Checker& health, metrics::Registry& registry);
   ~Prober();
   Prober(const Prober&) = delete;
   Prober& operator=(const Prober&) = delete;
@@ -82,6 +83,7 @@ class Prober {
   void begin(const std::shared_ptr<Probe>& probe, double random);
   void attempt(const std::shared_ptr<Probe>& probe);
   void exec(const std::shared_ptr<Probe>& probe);
+  void ask_health(const std::shared_ptr<Probe>& probe, const GrpcCheck& check);
   void next_exec();
   // An attempt ended; success is nullopt where it says nothing of the container.
   void ended(const std::shared_ptr<Probe>& probe, std::optional<bool> success, std::string message);
@@ -89,6 +91,7 @@ class Prober {
   Loop& loop_;
   const Clock& clock_;
   cri::Runtime& runtime_;
+  health::Checker& health_;
   std::array<Meters, 3> meters_;
   std::minstd_rand random_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<Entry>> entries_;

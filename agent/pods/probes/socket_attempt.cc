@@ -81,6 +81,14 @@ std::optional<Head> parse_head(std::string_view text, std::size_t at) {
 
 }  // namespace
 
+SocketAttempt::SocketAttempt(Loop& loop, const TcpConnect& tcp, Duration timeout, Done done)
+    : SocketAttempt(loop, tcp.address, tcp.port, "", timeout, std::move(done)) {}
+
+SocketAttempt::SocketAttempt(Loop& loop, const HttpGet& get, Duration timeout, Done done)
+    : SocketAttempt(loop, get.address, get.port, http_request(get), timeout, std::move(done)) {
+  if (get.tls) tls_ = std::make_unique<TlsClient>();
+}
+
 SocketAttempt::SocketAttempt(Loop& loop, const IpAddress& address, std::uint16_t port, std::string request,
                              Duration timeout, Done done)
     : loop_(loop),
@@ -114,18 +122,29 @@ void SocketAttempt::on_connected() {
   getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
   if (error != 0) return finish(false, fmt::format("dial tcp {}: {}", peer_, std::strerror(error)));
   if (request_.empty()) return finish(true, {});
+  sending_ = request_;
+  if (tls_) {
+    tls_->say(request_);
+    if (!tls_->take({})) return finish(false, fmt::format("GET {}: {}", peer_, tls_->error()));
+    sending_ = tls_->wire();
+  }
+  write();
+}
+
+void SocketAttempt::write() {
+  sent_ = 0;
   watch_ = {};
   watch_ = loop_.watch(socket_.get(), Loop::Ready::kWrite, [this] { on_writable(); });
 }
 
 void SocketAttempt::on_writable() {
-  const auto sent = send(socket_.get(), request_.data() + sent_, request_.size() - sent_, MSG_NOSIGNAL);
+  const auto sent = send(socket_.get(), sending_.data() + sent_, sending_.size() - sent_, MSG_NOSIGNAL);
   if (sent < 0) {
     if (errno == EAGAIN || errno == EINTR) return;
     return finish(false, fmt::format("GET {}: write: {}", peer_, std::strerror(errno)));
   }
   sent_ += static_cast<std::size_t>(sent);
-  if (sent_ < request_.size()) return;
+  if (sent_ < sending_.size()) return;
   watch_ = {};
   watch_ = loop_.watch(socket_.get(), Loop::Ready::kRead, [this] { on_readable(); });
 }
@@ -137,8 +156,24 @@ void SocketAttempt::on_readable() {
     if (errno == EAGAIN || errno == EINTR) return;
     return finish(false, fmt::format("GET {}: read: {}", peer_, std::strerror(errno)));
   }
-  answer_.append(buffer.data(), static_cast<std::size_t>(got));
-  judge(got == 0);
+  const std::string_view bytes(buffer.data(), static_cast<std::size_t>(got));
+  if (!tls_) {
+    answer_ += bytes;
+  } else if (got > 0 && !unwrap(bytes)) {
+    return;
+  }
+  judge(got == 0 || (tls_ && tls_->ended()));
+}
+
+bool SocketAttempt::unwrap(std::string_view bytes) {
+  if (!tls_->take(bytes)) {
+    finish(false, fmt::format("GET {}: {}", peer_, tls_->error()));
+    return false;
+  }
+  answer_ += tls_->plain();
+  sending_ = tls_->wire();
+  if (!sending_.empty()) write();
+  return true;
 }
 
 void SocketAttempt::judge(bool end) {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// SocketAttempt: one TCP or HTTP attempt of a probe over a non-blocking socket.
+// SocketAttempt: one TCP, HTTP or HTTPS attempt of a probe over a non-blocking socket.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "agent/base/loop.h"
 #include "agent/base/unique_fd.h"
 #include "agent/pods/probes/probe_spec.h"
+#include "agent/pods/probes/tls_client.h"
 
 namespace fairlead::pods {
 
@@ -25,17 +28,23 @@ struct Attempt {
 class SocketAttempt {
  public:
   using Done = std::function<void(Attempt)>;
-  // `request` empty: a connection that opens is all.
-  SocketAttempt(Loop& loop, const IpAddress& address, std::uint16_t port, std::string request, Duration timeout,
-                Done done);
+  // A connection that opens is all.
+  SocketAttempt(Loop& loop, const TcpConnect& tcp, Duration timeout, Done done);
+  // Its request, over TLS where it asks for that.
+  SocketAttempt(Loop& loop, const HttpGet& get, Duration timeout, Done done);
   SocketAttempt(const SocketAttempt&) = delete;
   SocketAttempt& operator=(const SocketAttempt&) = delete;
 
  private:
+  SocketAttempt(Loop& loop, const IpAddress& address, std::uint16_t port, std::string request, Duration timeout,
+                Done done);
   void open(const IpAddress& address);
   void on_connected();
+  void write();  // sending_, then reads on
   void on_writable();
   void on_readable();
+  // What came, without the TLS around it; false: it is finished with that.
+  bool unwrap(std::string_view bytes);
   // Judges the answer once there is enough of it; `end`: there is no more.
   void judge(bool end);
   void finish(bool success, std::string message, int status = 0);
@@ -45,6 +54,8 @@ class SocketAttempt {
   std::string peer_;  // "10.0.0.1:80"
   std::uint16_t port_;
   std::string request_;
+  std::unique_ptr<TlsClient> tls_;
+  std::string sending_;  // the bytes that are on their way out
   std::size_t sent_ = 0;
   std::string answer_;
   Done done_;

@@ -118,7 +118,7 @@ TEST(PodFields, EachClassIsHonoured) {
            {"spec.initContainers[0].restartPolicy: \"Always\" is " + kNo},
            {}},
           {"", "    startupProbe: {exec: {command: [a]}}", {}, {}},
-          {"", "    livenessProbe: {grpc: {port: 1}}", {"spec.containers[0].livenessProbe.grpc: " + kNo}, {}},
+          {"", "    livenessProbe: {grpc: {port: 1, service: a}}", {}, {}},
           {"", "    livenessProbe: {httpGet: {port: 1, httpHeaders: [{name: a, value: b}]}}", {}, {}},
           {"",
            "    resources: {limits: {cpu: 1, memory: 1Gi, nvidia.com/gpu: 1}}",

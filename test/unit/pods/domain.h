@@ -14,6 +14,7 @@
 
 #include "agent/pods/pods.h"
 #include "agent/state/table.h"
+#include "test/unit/pods/fake_health.h"
 #include "test/unit/pods/fake_runtime.h"
 #include "test/unit/pods/pod.h"
 
@@ -26,7 +27,7 @@ class AgentLife {
  public:
   AgentLife(Loop& loop, const Clock& clock, cri::Runtime& runtime, PodsConfig config,
             const state::Table<model::Pod>& pods, const state::Table<model::ConfigData>& config_maps)
-      : reader_(local_pods.reader()) {
+      : health_(loop), reader_(local_pods.reader()) {
     auto [applied, applied_in] = make_channel<model::Applied>();
     auto [status_out, status_in] = make_channel<model::PodStatusUpdate>();
     auto [caller, responder] = make_request<Inspect, Json>();
@@ -67,6 +68,7 @@ class AgentLife {
                                               .secrets = secrets_.reader(),
                                               .services = services_.reader(),
                                               .runtime = runtime,
+                                              .health = health_,
                                               .local_pods = local_pods.writer("local"),
                                               .applied = std::move(applied_in),
                                               .statuses = status_out,
@@ -106,6 +108,7 @@ class AgentLife {
   }
 
  private:
+  FakeHealth health_;
   state::Table<model::ConfigData> secrets_{std::vector<std::string>()};
   state::Table<model::Service> services_{std::vector<std::string>()};
   metrics::Registry registry_;

@@ -33,6 +33,9 @@ TEST(ProbeSpec, NamedPortsAndTheApisDefaults) {
   const auto spec = make_probe_spec(http(), web(), kPod);
   ASSERT_TRUE(spec) << spec.error().message();
   EXPECT_EQ(std::get<HttpGet>(spec->action), (HttpGet{kPod, 8080, "/healthz?full=1", {}}));
+  auto secure = http();
+  secure.mutable_handler()->mutable_httpget()->set_scheme("HTTPS");
+  EXPECT_TRUE(std::get<HttpGet>(make_probe_spec(secure, web(), kPod)->action).tls);
   EXPECT_EQ(spec->initial_delay, 0s);
   EXPECT_EQ(spec->period, 10s);
   EXPECT_EQ(spec->timeout, 1s);
@@ -47,8 +50,8 @@ TEST(ProbeSpec, RefusalsNameTheField) {
   };
   EXPECT_EQ(error(http("admin")), "httpGet.port: container web has no port named 'admin'");
   auto probe = http();
-  probe.mutable_handler()->mutable_httpget()->set_scheme("HTTPS");
-  EXPECT_EQ(error(probe), "httpGet.scheme: HTTPS is not supported");
+  probe.mutable_handler()->mutable_httpget()->set_scheme("FTP");
+  EXPECT_EQ(error(probe), "httpGet.scheme: FTP is not supported");
   probe = http();
   probe.mutable_handler()->mutable_httpget()->set_host("example.org");
   EXPECT_EQ(error(probe), "httpGet.host: 'example.org' is not an IP address; names are not looked up");
@@ -65,7 +68,10 @@ TEST(ProbeSpec, RefusalsNameTheField) {
   EXPECT_EQ(error(tcp), "tcpSocket.port: 70000 is not a port");
   k8s::Probe grpc;
   grpc.mutable_handler()->mutable_grpc();
-  EXPECT_EQ(error(grpc), "grpc: this kind of probe is not supported");
+  EXPECT_EQ(error(grpc), "grpc.port: 0 is not a port");
+  grpc.mutable_handler()->mutable_grpc()->set_port(9000);
+  grpc.mutable_handler()->mutable_grpc()->set_service("db");
+  EXPECT_EQ(std::get<GrpcCheck>(make_probe_spec(grpc, web(), kPod)->action), (GrpcCheck{kPod, 9000, "db"}));
   EXPECT_EQ(error({}), "the probe names no action");
 }
 

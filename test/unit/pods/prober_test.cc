@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/base/unique_fd.h"
+#include "test/unit/pods/fake_health.h"
 
 namespace fairlead::pods {
 namespace {
@@ -155,10 +156,11 @@ class ProberTest : public testing::Test {
   SystemClock clock_;
   Loop loop_;
   FakeRuntime runtime_;
+  FakeHealth health_{loop_};
   metrics::Registry registry_;
   std::vector<ProbeResult> results_;
   Subscription limit_;
-  Prober prober_{loop_, clock_, runtime_, registry_};
+  Prober prober_{loop_, clock_, runtime_, health_, registry_};
 };
 
 const IpAddress kV4 = *IpAddress::parse("127.0.0.1");
@@ -168,7 +170,7 @@ TEST_F(ProberTest, ReadinessFollowsTheServersStatus) {
   for (const auto& address : {kV4, kV6}) {
     results_.clear();
     Loop loop;
-    Prober prober(loop, clock_, runtime_, registry_);
+    Prober prober(loop, clock_, runtime_, health_, registry_);
     const Subscription limit = loop.after(20s, [&] { loop.stop(); });
     Server server(
         loop, address,
@@ -190,6 +192,21 @@ TEST_F(ProberTest, ReadinessFollowsTheServersStatus) {
     EXPECT_TRUE(server.requests()[0].starts_with("GET /ready HTTP/1.1\r\n"));
     EXPECT_TRUE(server.requests()[0].contains("\r\nX-Who: me\r\n"));
   }
+}
+
+TEST_F(ProberTest, AGrpcServerSaysHowItIs) {
+  auto of = container();
+  of.liveness = spec(GrpcCheck{kV4, 9000, "db"});
+  of.liveness->failure_threshold = 2;
+  health_.services["db"] = fail(Code::kUnavailable, "service unhealthy (responded with \"NOT_SERVING\")");
+  prober_.set(of, until(1));
+  loop_.run();
+  ASSERT_EQ(results_.size(), 1U);
+  EXPECT_FALSE(results_[0].success);
+  EXPECT_EQ(results_[0].message, "service unhealthy (responded with \"NOT_SERVING\")");
+  ASSERT_EQ(health_.checks.size(), 2U);
+  EXPECT_EQ(health_.checks[0].server.str(), "127.0.0.1:9000");
+  EXPECT_EQ(health_.checks[0].timeout, 2s);
 }
 
 TEST_F(ProberTest, AnAnswerThatIsNotHttpOrNeverComesFails) {
