@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/pods/env.h"
 
+#include <spdlog/fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
+#include <set>
 
 namespace fairlead::pods {
 namespace {
@@ -108,6 +111,35 @@ Result<std::optional<std::string>> from_source(const EnvInput& input, const k8s:
   return fail(Code::kInvalid, "valueFrom names no source");
 }
 
+// `text` with each "$(NAME)" as value_of(NAME), and "$$" as "$".
+template <class ValueOf>
+std::string expand_with(const std::string& text, ValueOf value_of) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '$' || i + 1 == text.size()) {
+      out += text[i];
+      continue;
+    }
+    if (text[i + 1] == '$') {
+      out += '$';
+      ++i;
+      continue;
+    }
+    const std::size_t end = text[i + 1] == '(' ? text.find(')', i) : std::string::npos;
+    if (end == std::string::npos) {
+      out += '$';
+      continue;
+    }
+    out += value_of(text.substr(i + 2, end - i - 2));
+    i = end;
+  }
+  return out;
+}
+
+bool has_backstep(const std::string& path) {
+  return ("/" + path + "/").contains("/../");
+}
+
 }  // namespace
 
 Env service_env(const k8s::Pod& pod, const std::vector<std::shared_ptr<const model::Service>>& services) {
@@ -149,28 +181,33 @@ Result<Env> container_env(const EnvInput& input, const k8s::Container& container
   return env.take();
 }
 
-std::string expand(const std::string& text, const std::map<std::string, std::string>& values) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '$' || i + 1 == text.size()) {
-      out += text[i];
-      continue;
+Result<k8s::Container> expand_sub_paths(const k8s::Container& container, const Env& env) {
+  k8s::Container out = container;
+  const std::map<std::string, std::string> values(env.begin(), env.end());
+  for (k8s::VolumeMount& mount : *out.mutable_volumemounts()) {
+    if (mount.subpathexpr().empty()) continue;
+    std::set<std::string> missing;
+    std::string path = expand_with(mount.subpathexpr(), [&](const std::string& name) {
+      const auto at = values.find(name);
+      if (at != values.end() && !at->second.empty()) return at->second;
+      missing.insert(name);
+      return std::string();
+    });
+    if (!missing.empty()) return fail(Code::kInvalid, "missing value for {}", fmt::join(missing, ", "));
+    if (path.starts_with('/')) return fail(Code::kInvalid, "error SubPath `{}` must not be an absolute path", path);
+    if (has_backstep(path)) {
+      return fail(Code::kInvalid, "unable to provision SubPath `{}`: must not contain '..'", path);
     }
-    if (text[i + 1] == '$') {
-      out += '$';
-      ++i;
-      continue;
-    }
-    const std::size_t end = text[i + 1] == '(' ? text.find(')', i) : std::string::npos;
-    if (end == std::string::npos) {
-      out += '$';
-      continue;
-    }
-    const auto at = values.find(text.substr(i + 2, end - i - 2));
-    out += at != values.end() ? at->second : text.substr(i, end - i + 1);
-    i = end;
+    mount.set_subpath(std::move(path));
   }
   return out;
+}
+
+std::string expand(const std::string& text, const std::map<std::string, std::string>& values) {
+  return expand_with(text, [&](const std::string& name) {
+    const auto at = values.find(name);
+    return at == values.end() ? "$(" + name + ")" : at->second;
+  });
 }
 
 }  // namespace fairlead::pods

@@ -87,17 +87,14 @@ void PodVolumeSetup::write(const std::string& uid) {
   });
 }
 
-void PodVolumeSetup::mount_paths(const k8s::Pod& pod, const std::string& name,
+void PodVolumeSetup::mount_paths(const std::string& uid, const k8s::Container& container,
                                  std::function<void(Result<std::vector<std::string>>)> done) {
-  const std::string& uid = pod.metadata().uid();
-  const k8s::Container* container = find_container(pod.spec(), name);
-  if (container == nullptr) return done(fail(Code::kNotFound, "container {} is not in the pod", name));
   auto mounts = std::make_shared<Mounts>();
   mounts->done = std::move(done);
-  mounts->paths.resize(static_cast<std::size_t>(container->volumemounts_size()));
+  mounts->paths.resize(static_cast<std::size_t>(container.volumemounts_size()));
   const auto& volumes = pods_[uid].paths;
-  for (int i = 0; i < container->volumemounts_size(); ++i) {
-    const auto& mount = container->volumemounts(i);
+  for (int i = 0; i < container.volumemounts_size(); ++i) {
+    const auto& mount = container.volumemounts(i);
     const auto at = volumes.find(mount.name());
     if (at == volumes.end()) {
       mounts->failure = fail(Code::kNotFound, "volume {} is not set up", mount.name());
@@ -107,7 +104,7 @@ void PodVolumeSetup::mount_paths(const k8s::Pod& pod, const std::string& name,
     path = at->second;
     if (mount.subpath().empty()) continue;
     ++mounts->waiting;
-    volumes_.bind(uid, {mount.name(), at->second, mount.subpath(), name, i},
+    volumes_.bind(uid, {mount.name(), at->second, mount.subpath(), container.name(), i},
                   [mounts, &path](Result<std::string> bound) {
                     if (bound) {
                       path = std::move(*bound);

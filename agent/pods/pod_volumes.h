@@ -21,7 +21,7 @@ class PodVolumeSetup final : public VolumeSetup {
                  std::optional<Tokens::Ask> tokens, const Allocatable& allocatable);
 
   void set_up(const k8s::Pod& pod, std::function<void(Result<>)> done) override;
-  void mount_paths(const k8s::Pod& pod, const std::string& container,
+  void mount_paths(const std::string& uid, const k8s::Container& container,
                    std::function<void(Result<std::vector<std::string>>)> done) override;
   void refresh(const k8s::Pod& pod) override;
   void tear_down(const std::string& uid, std::function<void(Result<>)> done) override;

@@ -11,8 +11,9 @@
 #include "agent/pods/view.h"
 
 namespace k8s {
+class Container;
 class Pod;
-}
+}  // namespace k8s
 
 namespace fairlead::pods {
 
@@ -24,7 +25,7 @@ class VolumeSetup {
   // ConfigMap or Secret that it needs is missing; kUnavailable: it, or a token, is not to be had now.
   virtual void set_up(const k8s::Pod& pod, std::function<void(Result<>)> done) = 0;
   // The host paths of the container's volumeMounts, in order, subPath resolved without leaving its volume.
-  virtual void mount_paths(const k8s::Pod& pod, const std::string& container,
+  virtual void mount_paths(const std::string& uid, const k8s::Container& container,
                            std::function<void(Result<std::vector<std::string>>)> done) = 0;
   // The pod's object, or a ConfigMap or Secret, changed: what it has mounted of them follows.
   virtual void refresh(const k8s::Pod& pod) = 0;

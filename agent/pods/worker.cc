@@ -343,20 +343,23 @@ void Worker::create_with(const Action& action, api::CreateContainerRequest reque
   if (const auto may = check_non_root(*pod_, container, image); !may) {
     return stop(action.name, "CreateContainerConfigError", may.error(), done);
   }
-  context_.volumes.mount_paths(*pod_, action.name, [=, this, alive = std::weak_ptr(alive_)](auto paths) mutable {
-    if (alive.expired()) return;
-    if (!paths) return stop(action.name, "CreateContainerConfigError", paths.error(), done);
-    auto config =
-        container_config({context_.node, *pod_, container, action.attempt, action.streak, image, env, *paths});
-    if (!config) return stop(action.name, "CreateContainerConfigError", config.error(), done);
-    *request.mutable_config() = std::move(*config);
-    ask<api::CreateContainerResponse>(std::move(request), kSandboxDeadline,
-                                      [this, name = action.name, ips, done](auto made) {
-                                        if (!made) return stop(name, "CreateContainerError", made.error(), done);
-                                        context_.events.normal(*pod_, "Created", "Container created", name);
-                                        start_container(name, made->container_id(), ips, done);
-                                      });
-  });
+  const auto expanded = expand_sub_paths(container, env);
+  if (!expanded) return stop(action.name, "CreateContainerConfigError", expanded.error(), done);
+  context_.volumes.mount_paths(
+      pod_->metadata().uid(), *expanded, [=, this, alive = std::weak_ptr(alive_)](auto paths) mutable {
+        if (alive.expired()) return;
+        if (!paths) return stop(action.name, "CreateContainerConfigError", paths.error(), done);
+        auto config =
+            container_config({context_.node, *pod_, container, action.attempt, action.streak, image, env, *paths});
+        if (!config) return stop(action.name, "CreateContainerConfigError", config.error(), done);
+        *request.mutable_config() = std::move(*config);
+        ask<api::CreateContainerResponse>(std::move(request), kSandboxDeadline,
+                                          [this, name = action.name, ips, done](auto made) {
+                                            if (!made) return stop(name, "CreateContainerError", made.error(), done);
+                                            context_.events.normal(*pod_, "Created", "Container created", name);
+                                            start_container(name, made->container_id(), ips, done);
+                                          });
+      });
 }
 
 void Worker::start_container(const std::string& name, const std::string& id, const std::vector<IpAddress>& ips,

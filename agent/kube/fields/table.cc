@@ -214,7 +214,7 @@ constexpr auto kTable = [] {
     {"VolumeMount.readOnly", kActs},
     {"VolumeMount.recursiveReadOnly", kRefused, "Disabled"},
     {"VolumeMount.subPath", kActs},
-    {"VolumeMount.subPathExpr", kRefused},
+    {"VolumeMount.subPathExpr", kActs},
 
     {"Volume.name", kActs},
     {"Volume.volumeSource", kActs},

@@ -266,6 +266,10 @@ void check_container(Checker& check, const std::string& path, const k8s::Contain
     if (!paths.insert(mount.mountpath()).second)
       check.invalid(where + ".mountPath", mount.mountpath(), "must be unique");
     check_relative(check, where + ".subPath", mount.subpath());
+    if (!mount.subpathexpr().empty() && !mount.subpath().empty()) {
+      check.invalid(where + ".subPathExpr", mount.subpathexpr(), "subPathExpr and subPath are mutually exclusive");
+    }
+    check_relative(check, where + ".subPathExpr", mount.subpathexpr());
   }
 
   const auto probe = [&](const char* name, bool has, const k8s::Probe& each, bool only_one_success) {

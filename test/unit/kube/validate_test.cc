@@ -116,6 +116,11 @@ TEST(ValidatePod, SpecAndContainers) {
            {"  hostAliases: [{ip: x, hostnames: [a.b, A]}, {ip: \"::1\"}]",
             "",
             {"spec.hostAliases[0].ip: Invalid value: \"x\"", "spec.hostAliases[0].hostnames[1]: Invalid value: \"A\""}},
+           {"  volumes: [{name: a}]",
+            "    volumeMounts: [{name: a, mountPath: /a, subPath: b, subPathExpr: c}, {name: a, mountPath: /b, "
+            "subPathExpr: ../$(A)}, {name: a, mountPath: /c, subPathExpr: $(A)/b}]",
+            {c + ".volumeMounts[0].subPathExpr: Invalid value: \"c\": subPathExpr and subPath are mutually exclusive",
+             c + ".volumeMounts[1].subPathExpr: Invalid value: \"../$(A)\""}},
            {"  initContainers: [{name: c, image: i}]", "", {c + ".name: Duplicate value: \"c\""}},
            {"  initContainers: [{name: I}]",
             "",

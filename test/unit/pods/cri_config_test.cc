@@ -234,7 +234,8 @@ TEST(CriConfig, HostPortsAreMapped) {
   add(1, 53, 5353, "UDP", "");
   add(1, 54, 54, "SCTP", "");
   std::vector<std::string> mapped;
-  for (const auto& each : sandbox_of(facts(), pod).port_mappings()) {
+  const auto config = sandbox_of(facts(), pod);
+  for (const auto& each : config.port_mappings()) {
     mapped.push_back(fmt::format("{}:{}->{}/{}", each.host_ip(), each.host_port(), each.container_port(),
                                  api::Protocol_Name(each.protocol())));
   }

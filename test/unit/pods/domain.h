@@ -137,6 +137,9 @@ class PodsDomainTest : public ::testing::Test {
                     .log_root = folder + "/logs",
                     .cgroup_prefix = "",
                     .cgroup_roots = {},
+                    .dns = {.cluster_servers = {*IpAddress::parse("10.96.0.10")},
+                            .cluster_domain = "cluster.local",
+                            .resolv_conf = ""},
                     .drain_delay = 100ms,
                     .drain_patience = 1h,
                     .relist = 1ms};

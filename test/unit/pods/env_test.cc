@@ -21,6 +21,24 @@ TEST(Env, Expands) {
   }
 }
 
+TEST(Env, SubPathExprsAreExpanded) {
+  const Env env{{"POD", "web-1"}, {"EMPTY", ""}, {"UP", "../.."}, {"ROOT", "/etc"}};
+  for (const auto& [text, want] :
+       std::map<std::string, std::string>{{"logs/$(POD)", "logs/web-1"},
+                                          {"$$(POD)", "$(POD)"},
+                                          {"", ""},
+                                          {"$(NONE)/$(EMPTY)", "! missing value for EMPTY, NONE"},
+                                          {"a/$(UP)", "! unable to provision SubPath `a/../..`: must not contain '..'"},
+                                          {"$(ROOT)", "! error SubPath `/etc` must not be an absolute path"}}) {
+    k8s::Container container = make_container("web");
+    auto& mount = *container.add_volumemounts();
+    mount.set_mountpath("/logs");
+    mount.set_subpathexpr(text);
+    const auto got = expand_sub_paths(container, env);
+    EXPECT_EQ(got ? got->volumemounts(0).subpath() : "! " + got.error().message(), want) << text;
+  }
+}
+
 class EnvTest : public testing::Test {
  protected:
   k8s::Pod pod = make_pod();

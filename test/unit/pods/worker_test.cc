@@ -15,9 +15,11 @@ class FakeVolumes final : public VolumeSetup {
  public:
   Result<> outcome;
   void set_up(const k8s::Pod&, std::function<void(Result<>)> done) override { done(outcome); }
-  void mount_paths(const k8s::Pod&, const std::string&,
+  void mount_paths(const std::string&, const k8s::Container& container,
                    std::function<void(Result<std::vector<std::string>>)> done) override {
-    done(std::vector<std::string>{});
+    std::vector<std::string> paths;
+    for (const auto& mount : container.volumemounts()) paths.push_back("/v/" + mount.name() + "/" + mount.subpath());
+    done(std::move(paths));
   }
   void refresh(const k8s::Pod&) override {}
   void tear_down(const std::string&, std::function<void(Result<>)> done) override { done(outcome); }
@@ -238,6 +240,25 @@ TEST_F(WorkerTest, TheHostsFileIsMadeAnewWithEachContainer) {
   files.files["/etc/hosts"] = "127.0.0.1 n1\n";
   act({{.what = Do::kCreateContainer, .name = "web", .attempt = 1}});
   EXPECT_EQ(hosts, "# Kubernetes-managed hosts file (host network).\n127.0.0.1 n1\n");
+}
+
+TEST_F(WorkerTest, ASubPathMayTellOfVariables) {
+  auto pod = make_pod();
+  auto& container = *pod.mutable_spec()->mutable_containers(0);
+  auto& mount = *container.add_volumemounts();
+  mount.set_name("logs");
+  mount.set_mountpath("/logs");
+  mount.set_subpathexpr("$(WHO)");
+  worker.set_pod(std::make_shared<k8s::Pod>(pod));
+  act({{.what = Do::kCreateContainer, .name = "web"}});
+  EXPECT_EQ(worker.history().failures.at("web").reason, "CreateContainerConfigError");
+  EXPECT_EQ(worker.history().failures.at("web").message, "missing value for WHO");
+  auto& variable = *container.add_env();
+  variable.set_name("WHO");
+  variable.set_value("me");
+  worker.set_pod(std::make_shared<k8s::Pod>(pod));
+  act({{.what = Do::kCreateContainer, .name = "web"}});
+  EXPECT_EQ(runtime.find("web")->config.mounts(0).host_path(), "/v/logs/me");
 }
 
 TEST_F(WorkerTest, TearsDownThePodsLogsAndNoOthers) {
