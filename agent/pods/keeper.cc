@@ -206,14 +206,15 @@ std::optional<WallTime> Keeper::deadline() const {
 }
 
 void Keeper::step() {
+  const bool may_act = admitted();  // or it is refused, which is told
+  probe();
+  tell();
   if (const auto until = deadline(); until && *until <= context_.worker.clock.wall()) {
     history().refused = {.reason = "DeadlineExceeded",
                          .message = "Pod was active on the node longer than the specified deadline"};
     context_.worker.events.normal(pod(), history().refused->reason, history().refused->message);
+    tell();
   }
-  const bool may_act = admitted();  // or it is refused, which is told
-  probe();
-  tell();
   if (may_act) act();
 }
 
