@@ -34,8 +34,8 @@ Env service_env(const k8s::Pod& pod, const std::vector<std::shared_ptr<const mod
 // not optional is missing (kubelet's CreateContainerConfigError), the text names it. kUnavailable: it is not known yet.
 Result<Env> container_env(const EnvInput& input, const k8s::Container& container);
 
-// The container with every subPathExpr as the subPath that it comes to. kInvalid: a variable in one is not set or empty,
-// or the path is absolute or has "..".
+// The container with every subPathExpr as the subPath that it comes to. kInvalid: a variable in one is not set or
+// empty, or the path is absolute or has "..".
 Result<k8s::Container> expand_sub_paths(const k8s::Container& container, const Env& env);
 
 // "$(NAME)" by its value, "$$" by "$"; an unknown reference stays as it is written.

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "agent/pods/pod_spec.h"
+
 namespace fairlead::pods {
 namespace {
 
@@ -30,8 +32,8 @@ std::string HostPort::str() const {
 
 std::vector<HostPort> host_ports(const k8s::PodSpec& spec) {
   std::vector<HostPort> ports;
-  for (const auto& container : spec.containers()) {
-    for (const auto& port : container.ports()) {
+  for (const k8s::Container* container : lasting_containers(spec)) {
+    for (const auto& port : container->ports()) {
       const auto protocol = parse_protocol(port.protocol());
       if (port.hostport() <= 0 || !protocol) continue;
       ports.push_back({.ip = port.hostip(),

@@ -37,7 +37,8 @@ std::optional<Failure> refusal(const k8s::Pod& pod) {
     return Failure{.reason = "UnsupportedProbe",
                    .message = fmt::format("container {}: {}", container.name(), error.message())};
   };
-  for (const auto& container : pod.spec().containers()) {
+  for (const k8s::Container* lasting : lasting_containers(pod.spec())) {
+    const k8s::Container& container = *lasting;
     for (const auto* probe : {container.has_livenessprobe() ? &container.livenessprobe() : nullptr,
                               container.has_readinessprobe() ? &container.readinessprobe() : nullptr,
                               container.has_startupprobe() ? &container.startupprobe() : nullptr}) {
@@ -112,7 +113,9 @@ Keeper::Keeper(KeeperContext& context, const std::string& uid, const ListedPod& 
 
 Keeper::~Keeper() {
   context_.host_ports.leave(id_.uid);
-  for (const auto& container : pod().spec().containers()) context_.prober.remove(id_.uid, container.name());
+  for (const k8s::Container* container : lasting_containers(pod().spec())) {
+    context_.prober.remove(id_.uid, container->name());
+  }
 }
 
 void Keeper::desire(const model::Pod& desired) {
@@ -133,6 +136,7 @@ void Keeper::end(std::optional<std::int64_t> grace_s) {
   // A grace period may be cut short, never drawn out.
   const std::int64_t given = std::min(history().ending_grace_s.value_or(grace), grace);
   const bool news = history().ending_grace_s != given;
+  if (!history().ending_grace_s) history().ending_since = context_.worker.clock.wall();
   history().ending_grace_s = given;
   if (news) worker_.hurry(given);
   if (seen_) step();
@@ -167,7 +171,7 @@ void Keeper::forget_all_but(const PodRuntimeView& view) {
   for (const ContainerView& known : view_.containers) {
     if (std::ranges::find(view.containers, known.id, &ContainerView::id) != view.containers.end()) continue;
     ready_.erase(known.id);
-    started_.erase(known.id);
+    history().started.erase(known.id);
     history().unhealthy.erase(known.id);
     context_.readiness.set(known.id, false);
     context_.readiness.set_started(known.id, false);
@@ -278,7 +282,8 @@ bool Keeper::drained() {
 
 void Keeper::probe() {
   const auto addresses = ips();
-  for (const auto& container : pod().spec().containers()) {
+  for (const k8s::Container* lasting : lasting_containers(pod().spec())) {
+    const k8s::Container& container = *lasting;
     const ContainerView* last = view_.latest(container.name());
     const bool running = last != nullptr && last->state == RunState::kRunning;
     if (!running || addresses.empty() || ending()) {
@@ -302,7 +307,7 @@ void Keeper::probe() {
     context_.readiness.adopt(last->id, last->started);
     probed.was_started = !probed.startup || context_.readiness.was_started(last->id);
     probed.was_ready = context_.readiness.was_ready(last->id);
-    if (probed.startup) started_.try_emplace(last->id, probed.was_started);
+    if (probed.startup) history().started.try_emplace(last->id, probed.was_started);
     if (probed.readiness) ready_.try_emplace(last->id, probed.was_ready);
     context_.prober.set(
         std::move(probed), [this](const ProbeResult& result) { this->probed(result); },
@@ -326,7 +331,7 @@ void Keeper::probed(const ProbeResult& result) {
     history().unhealthy[result.container_id] =
         result.kind == ProbeKind::kStartup ? "failed startup probe" : "failed liveness probe";
   } else if (result.kind == ProbeKind::kStartup) {
-    started_[result.container_id] = true;
+    history().started[result.container_id] = true;
     context_.readiness.set_started(result.container_id, true);
   }
   step();
@@ -341,8 +346,8 @@ std::vector<IpAddress> Keeper::ips() const {
 model::LocalPod Keeper::local_pod(const k8s::PodStatus& status) const {
   model::LocalPod row{.id = id_, .ips = ips(), .host_network = pod().spec().hostnetwork()};
   for (const auto& [key, value] : pod().metadata().labels()) row.labels.emplace(key, value);
-  for (const auto& container : pod().spec().containers()) {
-    for (const auto& port : container.ports()) {
+  for (const k8s::Container* container : lasting_containers(pod().spec())) {
+    for (const auto& port : container->ports()) {
       const auto protocol = parse_protocol(port.protocol());
       if (port.name().empty() || !protocol) continue;
       row.named_ports.emplace(port.name(), std::pair(static_cast<std::uint16_t>(port.containerport()), *protocol));
@@ -363,7 +368,6 @@ void Keeper::tell() {
                                                                 .view = view_,
                                                                 .history = history(),
                                                                 .ready = ready_,
-                                                                .started = started_,
                                                                 .node_ips = context_.worker.node_ips,
                                                                 .last = status_.has_phase() ? &status_ : nullptr,
                                                                 .runtime_name = context_.runtime_name,

@@ -104,10 +104,9 @@ class Keeper {
   PodRuntimeView view_;
   bool seen_ = false;  // view_ holds a look
   bool looking_ = false;
-  bool look_again_ = false;              // asked for while looking
-  unsigned blind_looks_ = 0;             // that failed, in a row
-  std::map<std::string, bool> ready_;    // container id → its readiness probe's word
-  std::map<std::string, bool> started_;  // and its startup probe's
+  bool look_again_ = false;            // asked for while looking
+  unsigned blind_looks_ = 0;           // that failed, in a row
+  std::map<std::string, bool> ready_;  // container id → its readiness probe's word
   k8s::PodStatus status_;
   std::optional<model::LocalPod> row_;
   Revision row_revision_ = 0;

@@ -17,6 +17,7 @@ constexpr Backoff kBackoff{seconds(10), seconds(300)};
 constexpr Duration kSyncAgain = seconds(10);  // kubelet's backOffPeriod
 constexpr Duration kLongRun = minutes(10);
 constexpr std::int64_t kDefaultGraceSeconds = 30;
+constexpr std::int64_t kLeastGraceSeconds = 2;  // of a sidecar, whatever those before it took
 
 bool long_run(const ContainerView& exited) {
   return exited.started != WallTime{} && exited.finished - exited.started >= kLongRun;
@@ -66,12 +67,24 @@ class Planner {
     return spec_.has_terminationgraceperiodseconds() ? spec_.terminationgraceperiodseconds() : kDefaultGraceSeconds;
   }
   void kill(const ContainerView& container, const std::string& reason) {
-    add({.what = Do::kKillContainer, .name = container.name, .id = container.id, .grace_s = grace(), .reason = reason});
+    std::int64_t given = grace();
+    if (history_.ending_grace_s && given > 0 && is_sidecar(spec_, container.name)) {
+      // What those before it have left of the pod's.
+      const auto gone = std::chrono::duration_cast<seconds>(now_ - history_.ending_since).count();
+      given = std::max(given - gone, kLeastGraceSeconds);
+    }
+    add({.what = Do::kKillContainer, .name = container.name, .id = container.id, .grace_s = given, .reason = reason});
   }
-  // Kills what lives; true when nothing did.
+  // Kills what lives, sidecars one by one when nothing else does any more, the last of them first; true when nothing
+  // did.
   bool kill_all(const std::string& reason) {
     for (const ContainerView& container : view_.containers) {
-      if (alive(container)) kill(container, reason);
+      if (alive(container) && !is_sidecar(spec_, container.name)) kill(container, reason);
+    }
+    for (int i = spec_.initcontainers_size() - 1; i >= 0 && plan_.actions.empty(); --i) {
+      for (const ContainerView& container : view_.containers) {
+        if (alive(container) && container.name == spec_.initcontainers(i).name()) kill(container, reason);
+      }
     }
     return plan_.actions.empty();
   }
@@ -108,10 +121,10 @@ class Planner {
       if (container.sandbox_id != sandbox->id && alive(container)) kill(container, "SandboxChanged");
     }
     if (!plan_.actions.empty() || !volumes()) return;
-    if (!initialized(spec_, view_)) {
+    if (!initialized(spec_, view_, history_)) {
       next_init(*sandbox);
     } else {
-      for (const auto& container : spec_.containers()) run_container(container, *sandbox);
+      for (const k8s::Container* container : lasting_containers(spec_)) run_container(*container, *sandbox);
     }
     remove_old();
   }
@@ -138,26 +151,37 @@ class Planner {
     add(std::move(action));
   }
 
+  // The first one that is not done; before it the sidecars that go on already.
   void next_init(const SandboxView& sandbox) {
-    for (const auto& container : spec_.initcontainers()) {
+    const auto here = [&](const k8s::Container& container) {
       const ContainerView* last = view_.latest(container.name());
-      if (last != nullptr && last->sandbox_id == sandbox.id && last->state == RunState::kExited &&
-          last->exit_code == 0) {
-        continue;
+      return last != nullptr && last->sandbox_id == sandbox.id ? last : nullptr;
+    };
+    int furthest = 0;  // a sidecar that fell behind it had started once: it holds up nobody
+    for (int i = 0; i < spec_.initcontainers_size(); ++i) {
+      if (here(spec_.initcontainers(i)) != nullptr) furthest = i;
+    }
+    for (int i = 0; i < spec_.initcontainers_size(); ++i) {
+      const auto& container = spec_.initcontainers(i);
+      const ContainerView* last = here(container);
+      if (is_sidecar(spec_, container.name())) {
+        run_container(container, sandbox, true);
+        if (i >= furthest && (last == nullptr || !has_started(container, *last, history_))) return;
+      } else if (last == nullptr || last->state != RunState::kExited || last->exit_code != 0) {
+        return run_container(container, sandbox, true);
       }
-      run_container(container, sandbox, true);
-      return;
     }
   }
 
   void run_container(const k8s::Container& container, const SandboxView& sandbox, bool init = false) {
     const ContainerView* last = view_.latest(container.name());
     if (last == nullptr) return create(container, nullptr);
+    const bool once = never(spec_) && !is_sidecar(spec_, container.name());
     switch (last->state) {
       case RunState::kRunning:
         if (history_.unhealthy.contains(last->id)) {
           kill(*last, "Unhealthy");
-        } else if (last->hash != container_hash(container) && !never(spec_)) {
+        } else if (last->hash != container_hash(container) && !once) {
           kill(*last, "Changed");
         }
         return;
@@ -171,7 +195,7 @@ class Planner {
         break;
     }
     const bool again_in_new_sandbox = init && last->sandbox_id != sandbox.id;
-    const bool changed = last->hash != container_hash(container) && !never(spec_);
+    const bool changed = last->hash != container_hash(container) && !once;
     if (again_in_new_sandbox || changed) return create(container, last);
     if (restarts(spec_, *last) && due(restart_time(*last))) create(container, last);
   }
@@ -235,6 +259,7 @@ bool never_started(const ContainerView& container) {
 }
 
 bool restarts(const k8s::PodSpec& spec, const ContainerView& exited) {
+  if (is_sidecar(spec, exited.name)) return true;
   if (never(spec)) return false;
   return spec.restartpolicy() != "OnFailure" || exited.exit_code != 0;
 }
@@ -251,7 +276,13 @@ WallTime restart_time(const ContainerView& exited) {
   return exited.finished + std::chrono::duration_cast<WallTime::duration>(crash_delay(exited));
 }
 
-bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view) {
+bool has_started(const k8s::Container& container, const ContainerView& view, const PodHistory& history) {
+  if (view.state != RunState::kRunning) return false;
+  const auto probed = history.started.find(view.id);
+  return !container.has_startupprobe() || (probed != history.started.end() && probed->second);
+}
+
+bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history) {
   const SandboxView* sandbox = view.sandbox();
   if (sandbox == nullptr) return false;
   const auto here = [&](const std::string& name) {
@@ -263,6 +294,7 @@ bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view) {
   }
   return std::ranges::all_of(spec.initcontainers(), [&](const auto& container) {
     const ContainerView* last = here(container.name());
+    if (last != nullptr && is_sidecar(spec, container.name())) return has_started(container, *last, history);
     return last != nullptr && last->state == RunState::kExited && last->exit_code == 0;
   });
 }
@@ -272,6 +304,7 @@ Outcome pod_outcome(const k8s::PodSpec& spec, const PodRuntimeView& view, const 
   if (spec.restartpolicy() != "OnFailure" && !never(spec)) return Outcome::kOpen;
   if (never(spec)) {
     for (const auto& init : spec.initcontainers()) {
+      if (is_sidecar(spec, init.name())) continue;
       const ContainerView* last = view.latest(init.name());
       const bool exited = last != nullptr && last->state == RunState::kExited && !never_started(*last);
       if (exited && last->exit_code != 0) return Outcome::kFailed;

@@ -41,7 +41,8 @@ struct Plan {
   bool gone = false;             // the pod is to go, and nothing of it is left
 };
 
-// kubelet's rules: init containers one after another, restart policy, crash back-off (at once, then 10 s doubling to
+// kubelet's rules: init containers one after another, sidecars among them, which end after the others and in the
+// reverse order, restart policy, crash back-off (at once, then 10 s doubling to
 // 300 s, forgotten after a run of 10 minutes), a new sandbox for a dead one, no way back from a terminal phase. Pure.
 Plan plan_pod_actions(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history, WallTime now);
 
@@ -49,14 +50,17 @@ Plan plan_pod_actions(const k8s::PodSpec& spec, const PodRuntimeView& view, cons
 enum class Outcome { kOpen, kSucceeded, kFailed };
 Outcome pod_outcome(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history);
 
-// Every init container is done, or an app container has run in the current sandbox.
-bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view);
+// Every init container is done, and every sidecar has started; or an app container has run in the current sandbox.
+bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history);
+
+// It runs, and its startup probe, if there is one, has succeeded.
+bool has_started(const k8s::Container& container, const ContainerView& view, const PodHistory& history);
 
 // Its start was cut off with its caller's connection, as when an agent is killed: the runtime calls it exited, but
 // nothing ran. It is removed and made again, as if it had not been.
 bool never_started(const ContainerView& container);
 
-// Whether the restart policy lets this exited container run again.
+// Whether the restart policy, of a sidecar its own, lets this exited container run again.
 bool restarts(const k8s::PodSpec& spec, const ContainerView& exited);
 
 // When an exited container may run again at the earliest.

@@ -25,6 +25,20 @@ bool is_init_container(const k8s::PodSpec& spec, const std::string& name) {
   return find_in(spec.initcontainers(), name) != nullptr;
 }
 
+bool is_sidecar(const k8s::PodSpec& spec, const std::string& name) {
+  const k8s::Container* found = find_in(spec.initcontainers(), name);
+  return found != nullptr && found->restartpolicy() == "Always";
+}
+
+std::vector<const k8s::Container*> lasting_containers(const k8s::PodSpec& spec) {
+  std::vector<const k8s::Container*> all;
+  for (const auto& container : spec.initcontainers()) {
+    if (container.restartpolicy() == "Always") all.push_back(&container);
+  }
+  for (const auto& container : spec.containers()) all.push_back(&container);
+  return all;
+}
+
 std::string container_path(const k8s::PodSpec& spec, const std::string& name) {
   return fmt::format("spec.{}{{{}}}", is_init_container(spec, name) ? "initContainers" : "containers", name);
 }

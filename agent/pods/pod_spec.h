@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace k8s {
 class Container;
@@ -17,6 +18,10 @@ namespace fairlead::pods {
 // The container or init container of that name, or nullptr.
 const k8s::Container* find_container(const k8s::PodSpec& spec, const std::string& name);
 bool is_init_container(const k8s::PodSpec& spec, const std::string& name);
+// An init container with restartPolicy Always: it goes on beside the others, whatever the pod's restart policy.
+bool is_sidecar(const k8s::PodSpec& spec, const std::string& name);
+// The containers that run as long as the pod: sidecars in their order, then the others.
+std::vector<const k8s::Container*> lasting_containers(const k8s::PodSpec& spec);
 
 // "spec.containers{web}": where an event of that container points.
 std::string container_path(const k8s::PodSpec& spec, const std::string& name);

@@ -52,7 +52,7 @@ class Computer {
 
   k8s::PodStatus run() {
     if (in_.pod.metadata().generation() > 0) status_.set_observedgeneration(in_.pod.metadata().generation());
-    initialized_ = spec_.initcontainers().empty() || initialized(spec_, in_.view);
+    initialized_ = spec_.initcontainers().empty() || initialized(spec_, in_.view, in_.history);
     for (const auto& container : spec_.initcontainers()) init_status(container);
     for (const auto& container : spec_.containers()) app_status(container);
     if (ending_at_rest()) rest();
@@ -130,12 +130,17 @@ class Computer {
   void init_status(const k8s::Container& container) {
     auto& status = *status_.add_initcontainerstatuses();
     container_status(container, status, "PodInitializing");
+    if (is_sidecar(spec_, container.name())) return set_ready(container, status);
     status.set_ready(status.state().has_terminated() && status.state().terminated().exitcode() == 0);
   }
 
   void app_status(const k8s::Container& container) {
     auto& status = *status_.add_containerstatuses();
     container_status(container, status, initialized_ ? "ContainerCreating" : "PodInitializing");
+    set_ready(container, status);
+  }
+
+  void set_ready(const k8s::Container& container, k8s::ContainerStatus& status) const {
     const ContainerView* last = in_.view.latest(container.name());
     if (status.state().has_running() && status.started()) {
       const auto probed = in_.ready.find(last->id);
@@ -173,7 +178,7 @@ class Computer {
     switch (last->state) {
       case RunState::kRunning:
         *state.mutable_running()->mutable_startedat() = api_time(last->started);
-        status.set_started(!container.has_startupprobe() || was_started(last->id));
+        status.set_started(has_started(container, *last, in_.history));
         break;
       case RunState::kCreated:
       case RunState::kUnknown:
@@ -202,14 +207,10 @@ class Computer {
       terminated(*status.mutable_laststate(), *before, id_of(*before));
   }
 
-  bool was_started(const std::string& id) const {
-    const auto at = in_.started.find(id);
-    return at != in_.started.end() && at->second;
-  }
-
   bool crash_looping(const k8s::Container& container, const ContainerView& exited) const {
     if (terminal() || in_.history.ending_grace_s || !restarts(spec_, exited)) return false;
-    return !(is_init_container(spec_, container.name()) && exited.exit_code == 0) && restart_time(exited) > in_.now;
+    const bool done = is_init_container(spec_, container.name()) && !is_sidecar(spec_, container.name());
+    return !(done && exited.exit_code == 0) && restart_time(exited) > in_.now;
   }
 
   std::string phase() const {
@@ -270,16 +271,20 @@ class Computer {
     add("PodReadyToStartContainers", sandbox != nullptr && sandbox->ready);
 
     std::vector<std::string> incomplete;
+    std::vector<std::string> unready;
     for (const auto& status : status_.initcontainerstatuses()) {
-      if (!status.ready()) incomplete.push_back(status.name());
+      const bool sidecar = is_sidecar(spec_, status.name());
+      if (!(sidecar ? status.started() : status.ready())) incomplete.push_back(status.name());
+      if (sidecar && !status.ready()) unready.push_back(status.name());
     }
     const std::string init_message =
-        incomplete.empty() ? "" : fmt::format("containers with incomplete status: [{}]", fmt::join(incomplete, " "));
+        incomplete.empty() || initialized_
+            ? ""
+            : fmt::format("containers with incomplete status: [{}]", fmt::join(incomplete, " "));
     const bool never_ran = in_.history.refused && in_.view.containers.empty();
     add("Initialized", (initialized_ && !never_ran) || succeeded, never_ran ? "PodFailed" : "ContainersNotInitialized",
         init_message);
 
-    std::vector<std::string> unready;
     for (const auto& status : status_.containerstatuses()) {
       if (!status.ready()) unready.push_back(status.name());
     }

@@ -16,9 +16,8 @@ struct StatusInput {
   const k8s::Pod& pod;
   const PodRuntimeView& view;
   const PodHistory& history;
-  // Container id → what its readiness (startup) probe says; without entry: it has said nothing yet.
+  // Container id → what its readiness probe says; without entry: it has said nothing yet.
   const std::map<std::string, bool>& ready;
-  const std::map<std::string, bool>& started;
   const std::vector<IpAddress>& node_ips;
   // The status before, this agent's or as the API server keeps it: its times go on, and what the runtime has lost since
   // is told from it.

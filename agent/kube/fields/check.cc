@@ -143,6 +143,10 @@ FieldReport check_pod_fields(const k8s::Pod& pod) {
   Walk walk(report);
   const k8s::PodSpec& spec = pod.spec();
   walk.visit(spec, "spec");
+  for (int i = 0; i < spec.containers_size(); ++i) {
+    if (spec.containers(i).restartpolicy().empty()) continue;
+    report.refused.push_back({fmt::format("spec.containers[{}].restartPolicy", i), "not supported by this release"});
+  }
   std::vector<std::string> unknown;
   walk.unknown(spec, "spec", unknown);
   for (const std::string& field : unknown) {

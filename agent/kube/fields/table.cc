@@ -99,7 +99,7 @@ constexpr auto kTable = [] {
     {"Container.readinessProbe", kActs},
     {"Container.resizePolicy", kHarmless},
     {"Container.resources", kActs},
-    {"Container.restartPolicy", kRefused},
+    {"Container.restartPolicy", kActs, "Always"},
     {"Container.restartPolicyRules", kRefused},
     {"Container.securityContext", kActs},
     {"Container.startupProbe", kActs},

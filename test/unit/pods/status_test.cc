@@ -16,10 +16,9 @@ struct Fixture {
   PodRuntimeView view;
   PodHistory history;
   std::map<std::string, bool> ready;
-  std::map<std::string, bool> started;
   std::vector<IpAddress> node_ips{IpAddress::parse("192.0.2.1").value()};
   k8s::PodStatus status(std::int64_t now = 100, const k8s::PodStatus* last = nullptr) const {
-    return compute_status({pod, view, history, ready, started, node_ips, last, "containerd", at(now)});
+    return compute_status({pod, view, history, ready, node_ips, last, "containerd", at(now)});
   }
 };
 
@@ -194,7 +193,7 @@ TEST(PodStatus, AStartupProbeComesFirst) {
   f.view = {{sandbox()}, {container("web", kRunning)}};
   EXPECT_FALSE(f.status().containerstatuses(0).started());
   EXPECT_FALSE(condition(f.status(), "Ready"));
-  f.started["web0"] = true;
+  f.history.started["web0"] = true;
   EXPECT_TRUE(f.status().containerstatuses(0).started());
   EXPECT_TRUE(condition(f.status(), "Ready"));
 }
