@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/network/capabilities.h"
 
+#include <strings.h>
+
 #include <algorithm>
 #include <cctype>
 #include <limits>
@@ -10,11 +12,15 @@ namespace {
 
 constexpr std::uint64_t kLeastRate = 1'000;  // bits a second: less would let a full-size packet wait for ever
 
-// Member `name`; null where there is none.
+// Member `name`, in whatever case: containerd writes "HostPort" and "IngressRate", and the reference plugins, being in
+// Go, read it. The conventions' own spelling wins. Null where there is none.
 const Json& member(const Json& object, const char* name) {
   static const Json none;
-  const auto at = object.find(name);
-  return at == object.end() ? none : *at;
+  if (const auto at = object.find(name); at != object.end()) return *at;
+  for (const auto& [key, value] : object.items()) {
+    if (strcasecmp(key.c_str(), name) == 0) return value;
+  }
+  return none;
 }
 
 Result<std::uint64_t> number(const Json& object, const std::string& where, const char* name, std::uint64_t most) {

@@ -78,8 +78,9 @@ HostPortAdmission::Verdict HostPortAdmission::ask(const std::string& uid, bool r
     }
   }
   entry.state = waits ? State::kWaiting : State::kHolds;
-  entry.again = waits ? std::move(again) : std::function<void()>();
+  entry.again = {};
   if (news || !waits) tell_waiting();
+  if (waits) entry.again = std::move(again);
   return {waits ? Answer::kWait : Answer::kAdmitted, ""};
 }
 

@@ -440,18 +440,22 @@ Json Keeper::summary() const {
   unsigned ready = 0;
   std::int64_t restarts = 0;
   std::string reason = status_.reason().empty() ? status_.phase() : status_.reason();
-  for (const auto& container : status_.containerstatuses()) {
+  const auto count = [&](const k8s::ContainerStatus& container) {
     ready += container.ready() ? 1 : 0;
     restarts += container.restartcount();
     if (container.state().has_waiting()) reason = container.state().waiting().reason();
+  };
+  for (const auto& container : status_.initcontainerstatuses()) {
+    if (is_sidecar(pod().spec(), container.name())) count(container);
   }
+  for (const auto& container : status_.containerstatuses()) count(container);
   if (ending()) reason = "Terminating";
   Json addresses = Json::array();
   for (const auto& ip : status_.podips()) addresses.push_back(ip.ip());
   return {{"namespace", id_.ns},
           {"name", id_.name},
           {"uid", id_.uid},
-          {"ready", fmt::format("{}/{}", ready, pod().spec().containers_size())},
+          {"ready", fmt::format("{}/{}", ready, lasting_containers(pod().spec()).size())},
           {"status", reason.empty() ? "Unknown" : reason},
           {"phase", status_.phase()},
           {"restarts", restarts},

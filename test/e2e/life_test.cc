@@ -84,6 +84,7 @@ TEST_F(LifeTest, ASidecarLivesAroundItsPod) {
   const auto side = [] { return status("with")["initContainerStatuses"][0]; };
   EXPECT_EQ(side()["started"], true) << side();
   EXPECT_EQ(side()["ready"], true);
+  EXPECT_EQ(node_->pod_text("with", "ready"), "2/2");
   const std::string id = side().value("containerID", "");
   node_->kill_task(id.substr(id.rfind('/') + 1));
   EXPECT_TRUE(eventually([&] { return side().value("restartCount", 0) == 1 && side().value("ready", false); }, 20s))

@@ -131,6 +131,17 @@ TEST(Attachment, WhatIsAskedForItAloneIsRead) {
   EXPECT_EQ(to_json(Capabilities{}), Json::object());
 }
 
+TEST(Attachment, WhatContainerdAsksForIsRead) {
+  const Json asked{
+      {"portMappings", {{{"HostPort", 8080}, {"ContainerPort", 80}, {"Protocol", "udp"}, {"HostIP", ""}}}},
+      {"bandwidth", {{"IngressRate", 1000000}, {"IngressBurst", 4294967295U}, {"EgressRate", 0}, {"EgressBurst", 0}}}};
+  const Capabilities read = parse_capabilities(asked).value();
+  ASSERT_EQ(read.port_mappings.size(), 1U);
+  EXPECT_EQ(read.port_mappings[0].str(), "*:8080/UDP");
+  EXPECT_EQ(read.port_mappings[0].container_port, 80);
+  EXPECT_EQ(read.bandwidth, (Bandwidth{.ingress_rate = 1000000, .ingress_burst = 4294967295U}));
+}
+
 TEST(Attachment, WhatCannotBeAskedIsRefusedByName) {
   const auto one = [](const char* name, Json value) { return Json{{name, std::move(value)}}; };
   const auto mapping = [&](Json value) { return one("portMappings", Json::array({std::move(value)})); };
