@@ -34,7 +34,8 @@ class LifeTest : public testing::Test {
   }
 
   static Json status(const std::string& pod) {
-    return node_->ctl("pod get " + pod).value("object_status", Json::object());
+    const Json known = node_->ctl("pod get " + pod);
+    return known.is_object() ? known.value("object_status", Json::object()) : Json::object();
   }
   static bool is(const std::string& pod, const std::string& phase) { return status(pod).value("phase", "") == phase; }
 
