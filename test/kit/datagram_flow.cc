@@ -16,7 +16,7 @@
 namespace fairlead::testkit {
 namespace {
 
-constexpr std::uint64_t kWindow = 16;                 // on the way at a time
+constexpr std::uint64_t kWindow = 4;                  // on the way at a time
 constexpr auto kLostAfter = std::chrono::seconds(3);  // what has not come back by then, while nothing does, will not
 constexpr long kPaceNs = 1'000'000;                   // between two looks at what came back
 

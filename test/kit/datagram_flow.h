@@ -16,7 +16,7 @@
 namespace fairlead::testkit {
 
 // So few are on the way at a time that no queue between the ends can be full: what is missing was lost on purpose.
-// Owner: the test. Two threads, of which each waits for the other; about ten thousand datagrams a second.
+// Owner: the test. Two threads, of which each waits for the other; some thousand datagrams a second.
 class DatagramFlow {
  public:
   struct Counts {

@@ -96,6 +96,8 @@ TYPED_TEST(NodesServiceTest, AHostPortIsReachedFromEverywhere) {
     mappings.push_back(mapping(8081, protocol, ""));
     mappings.push_back(mapping(8084, protocol, named(Family::kV4)));
     mappings.push_back(mapping(8086, protocol, named(Family::kV6)));
+    mappings.push_back(mapping(8087, protocol, "127.0.0.1"));
+    mappings.push_back(mapping(8087, protocol, "::1"));
   }
   this->add_pod(1, "h1", {{"portMappings", mappings}});
   const BedPod& served = this->pod("h1");
@@ -124,6 +126,10 @@ TYPED_TEST(NodesServiceTest, AHostPortIsReachedFromEverywhere) {
       // The loopback is the node's own, and no pod's.
       const Endpoint own{IpAddress::parse(family == Family::kV4 ? "127.0.0.1" : "::1").value(), 8081};
       if (by_socket) this->expect_seen(this->bed->node(1).netns(), own, node);
+      const Endpoint alone{own.address, 8087};
+      if (by_socket) this->expect_seen(this->bed->node(1).netns(), alone, node);
+      const auto outside = in(world.netns(), [&] { return testkit::refused({node, 8087}); });
+      EXPECT_EQ(outside.value_or(0), ECONNREFUSED) << why(outside);
       const auto other = in(this->pod("a2").netns(), [&] { return testkit::refused(own); });
       EXPECT_EQ(other.value_or(0), ECONNREFUSED) << why(other);
       const auto closed = in(world.netns(), [&] { return testkit::refused({node, other_port}); });

@@ -11,7 +11,6 @@ namespace {
 using namespace std::chrono_literals;
 using testkit::BedNode;
 using testkit::DatagramFlow;
-using testkit::Endpoint;
 using testkit::eventually;
 using testkit::kPodPort;
 
@@ -69,17 +68,28 @@ TYPED_TEST(NodesSurvivalTest, WhatSomebodyRemovesIsPutBack) {
 }
 
 TYPED_TEST(NodesSurvivalTest, NoPacketIsLostWhileTheAgentIsKilledAndComesBack) {
-  std::vector<std::pair<Family, DatagramFlow>> flows;
+  // To the other node, to a pod of the same one, to the world, and into the other node's pod from the node itself.
+  std::vector<std::pair<std::string, DatagramFlow>> flows;
   for (const Family family : this->families()) {
-    auto flow =
-        DatagramFlow::start(this->pod("a1").netns(), this->pod("b1").netns(), {this->pod("b1").address(family), 7000});
-    ASSERT_TRUE(flow) << why(flow);
-    flows.emplace_back(family, std::move(*flow));
+    const struct {
+      const char* name;
+      const testkit::PodNetns& from;
+      const testkit::BedPod& to;
+    } ways[] = {{"a1 to b1", this->pod("a1").netns(), this->pod("b1")},
+                {"a1 to a2", this->pod("a1").netns(), this->pod("a2")},
+                {"a1 to the world", this->pod("a1").netns(), this->bed->world()},
+                {"n1 to b1", this->bed->node(1).netns(), this->pod("b1")}};
+    std::uint16_t port = 7000;
+    for (const auto& way : ways) {
+      auto flow = DatagramFlow::start(way.from, way.to.netns(), {way.to.address(family), ++port});
+      ASSERT_TRUE(flow) << why(flow);
+      flows.emplace_back(fmt::format("{} by IPv{}", way.name, static_cast<int>(family)), std::move(*flow));
+    }
   }
   const auto goes_on = [&](std::uint64_t more) {
-    for (const auto& [family, flow] : flows) {
+    for (const auto& [name, flow] : flows) {
       const std::uint64_t from = flow.returned();
-      EXPECT_TRUE(eventually([&] { return flow.returned() >= from + more; })) << static_cast<int>(family);
+      EXPECT_TRUE(eventually([&] { return flow.returned() >= from + more; })) << name;
     }
   };
   goes_on(1000);
@@ -90,9 +100,10 @@ TYPED_TEST(NodesSurvivalTest, NoPacketIsLostWhileTheAgentIsKilledAndComesBack) {
     ASSERT_TRUE(started) << why(started);
     goes_on(1000);
   }
-  for (auto& [family, flow] : flows) {
+  for (auto& [name, flow] : flows) {
     const DatagramFlow::Counts counts = flow.stop();
-    EXPECT_TRUE(counts.whole()) << "IPv" << static_cast<int>(family) << ": " << counts.str();
+    EXPECT_TRUE(counts.whole()) << name << ": " << counts.str();
+    this->RecordProperty(name, counts.str());
   }
 }
 
