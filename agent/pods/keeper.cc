@@ -57,10 +57,8 @@ std::optional<Failure> refusal(const k8s::Pod& pod) {
   return {};
 }
 
-// What an earlier agent said for good of a pod: it stays said.
-std::optional<Failure> said_before(const k8s::PodStatus& status) {
-  if (status.phase() != "Failed" || status.reason().empty()) return {};
-  return Failure{.reason = status.reason(), .message = status.message()};
+bool is_over(const k8s::PodStatus& status) {
+  return status.phase() == "Succeeded" || status.phase() == "Failed";
 }
 
 // Whether the downward API reads the same of both.
@@ -96,8 +94,8 @@ Keeper::Keeper(KeeperContext& context, const model::Pod& desired, Notices notice
       status_(desired.object->status()),
       wanted_since_(context.worker.clock.now()) {
   context_.host_ports.enter(id_.uid, *desired.object);
-  history().refused = said_before(desired.object->status());
-  if (const auto why = history().refused ? std::nullopt : refusal(*desired.object)) refuse(*why);
+  history().over = is_over(status_);
+  if (const auto why = history().over ? std::nullopt : refusal(*desired.object)) refuse(*why);
   desire(desired);
 }
 
@@ -356,22 +354,23 @@ model::LocalPod Keeper::local_pod(const k8s::PodStatus& status) const {
   row.terminating = ending();
   row.serving = condition(status, "Ready");
   row.ready = row.serving && !row.terminating;
-  row.terminal = status.phase() == "Succeeded" || status.phase() == "Failed";
+  row.terminal = is_over(status);
   return row;
 }
 
 void Keeper::tell() {
   if (orphan_) return;
   // What is torn down is removed from the runtime: its last words stand.
-  k8s::PodStatus status = history().torn_down ? status_
-                                              : compute_status({.pod = pod(),
-                                                                .view = view_,
-                                                                .history = history(),
-                                                                .ready = ready_,
-                                                                .node_ips = context_.worker.node_ips,
-                                                                .last = status_.has_phase() ? &status_ : nullptr,
-                                                                .runtime_name = context_.runtime_name,
-                                                                .now = context_.worker.clock.wall()});
+  k8s::PodStatus status = history().torn_down || history().over
+                              ? status_
+                              : compute_status({.pod = pod(),
+                                                .view = view_,
+                                                .history = history(),
+                                                .ready = ready_,
+                                                .node_ips = context_.worker.node_ips,
+                                                .last = status_.has_phase() ? &status_ : nullptr,
+                                                .runtime_name = context_.runtime_name,
+                                                .now = context_.worker.clock.wall()});
   model::LocalPod row = local_pod(status);
   if (row_ != row) {
     row_ = row;

@@ -300,6 +300,7 @@ bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view, const Pod
 }
 
 Outcome pod_outcome(const k8s::PodSpec& spec, const PodRuntimeView& view, const PodHistory& history) {
+  if (history.over) return Outcome::kSucceeded;  // or failed: it is told already
   if (history.refused) return Outcome::kFailed;
   if (spec.restartpolicy() != "OnFailure" && !never(spec)) return Outcome::kOpen;
   if (never(spec)) {

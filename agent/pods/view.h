@@ -66,10 +66,11 @@ inline constexpr auto kVolumesKey = "/volumes";
 struct PodHistory {
   std::optional<std::int64_t> ending_grace_s;  // the pod is to go, its containers within so many seconds
   WallTime ending_since;                       // its containers' grace runs from here
-  std::optional<Failure> refused;              // the pod must not run, or no longer, and why
-  bool volumes_ready = false;                  // set up in this agent's life
-  std::uint32_t next_attempt = 0;              // of a sandbox, at least: names below it are taken
-  bool torn_down = false;                      // volumes, cgroups and logs are gone
+  bool over = false;  // it had ended before this agent saw it: nothing of it is begun again, and what was told stands
+  std::optional<Failure> refused;  // the pod must not run, or no longer, and why
+  bool volumes_ready = false;      // set up in this agent's life
+  std::uint32_t next_attempt = 0;  // of a sandbox, at least: names below it are taken
+  bool torn_down = false;          // volumes, cgroups and logs are gone
   std::map<std::string, Failure> failures;
   std::map<std::string, bool> started;           // container id → its startup probe's word
   std::map<std::string, std::string> unhealthy;  // ids of containers that are to be killed → what they failed

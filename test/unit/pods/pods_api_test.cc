@@ -80,6 +80,21 @@ TEST_F(PodsApiTest, AnAgentThatRestartsGoesOnFromTheServersStatus) {
   EXPECT_EQ(at->lasttransitiontime().seconds(), 66);
 }
 
+// As when an agent's node was made anew: the runtime knows nothing of a job that is done.
+TEST_F(PodsApiTest, WhatHasEndedIsNotBegunAgain) {
+  auto pod = make_pod();
+  pod.mutable_spec()->set_restartpolicy("Never");
+  pod.mutable_status()->set_phase("Succeeded");
+  desire_of_api(pod);
+  desire_is_complete();
+  start();
+  settle();
+  EXPECT_EQ(runtime.count("RunPodSandbox"), 0U);
+  EXPECT_TRUE(agent->statuses.empty());
+  desire_of_api(pod, 5);
+  ASSERT_TRUE(until_with_maps([&] { return finished(); }));
+}
+
 TEST_F(PodsApiTest, ConfigIsWantedWhileThePodIsThereAndWaitedFor) {
   config.configs_on_demand = true;
   auto pod = make_pod();
