@@ -64,13 +64,15 @@ Result<std::unique_ptr<Bed>> Bed::make(bool peers) {
   return bed;
 }
 
+// ClusterIPs are routed there, too: whoever translates after the source address was chosen needs one that answers reach.
 Result<> Bed::connect(const testkit::PodNetns& client, int number) const {
   return must(fmt::format(
       "ip link add c{2} type veth peer name b{2} && ip link set c{2} netns {4} && ip link set b{2} netns {5} && "
       "{0} ip link set lo up && {0} ip addr add 10.210.{2}.2/30 dev c{2} && {0} ip link set c{2} up && "
       "{1} ip addr add 10.210.{2}.1/30 dev b{2} && {1} ip link set b{2} up && "
-      "{0} ip route add {3} via 10.210.{2}.1",
-      inside(client), inside(*backends_), number, LargeCluster::kEndpointCidr, client.path(), backends_->path()));
+      "{0} ip route add {3} via 10.210.{2}.1 && {0} ip route add {6} via 10.210.{2}.1",
+      inside(client), inside(*backends_), number, LargeCluster::kEndpointCidr, client.path(), backends_->path(),
+      LargeCluster::kServiceCidr));
 }
 
 Result<> Bed::load_datapath() {
