@@ -64,7 +64,8 @@ Result<std::unique_ptr<Bed>> Bed::make(bool peers) {
   return bed;
 }
 
-// ClusterIPs are routed there, too: whoever translates after the source address was chosen needs one that answers reach.
+// ClusterIPs are routed there, too: whoever translates after the source address was chosen needs one that answers
+// reach.
 Result<> Bed::connect(const testkit::PodNetns& client, int number) const {
   return must(fmt::format(
       "ip link add c{2} type veth peer name b{2} && ip link set c{2} netns {4} && ip link set b{2} netns {5} && "
