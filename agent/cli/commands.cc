@@ -135,7 +135,7 @@ std::vector<Command> make_commands() {
        "monitor",
        "monitor.next",
        Takes::kFilter,
-       "Show dropped and rejected packets as it happens, until interrupted.",
+       "Show dropped and rejected packets and new connections as they come, until interrupted.",
        {},
        Answer::kStream},
       {"", "config", "config.get", Takes::kNothing, "Show the configuration in force; --config would read it.", {}},
@@ -195,10 +195,13 @@ const std::vector<Command>& commands() {
 
 std::string render_drop(const Json& drop) {
   const std::string pod = cell_text(at(drop, "pod"));
+  const std::string device = cell_text(at(drop, "device"));
   const std::string protocol = cell_text(at(drop, "protocol"));
   std::string line = fmt::format("{} {:<15} {} {}", cell_text(at(drop, "time")), cell_text(at(drop, "reason")),
                                  at(drop, "direction") == "to-pod" ? "to  " : "from",
-                                 pod.empty() ? "device #" + cell_text(at(drop, "ifindex")) : pod);
+                                 !pod.empty()      ? pod
+                                 : !device.empty() ? "device " + device
+                                                   : "device #" + cell_text(at(drop, "ifindex")));
   if (!protocol.empty()) {
     line += fmt::format(
         " {} {} -> {}", protocol, end_text(drop, "source", "source_pod"),
@@ -208,6 +211,19 @@ std::string render_drop(const Json& drop) {
     line += fmt::format(" denied by {} of {}", at(drop, "reason") == "policy_egress" ? "egress" : "ingress", isolated);
   }
   return line + fmt::format(" packets={} length={}\n", cell_text(at(drop, "packets")), cell_text(at(drop, "length")));
+}
+
+std::string render_flow(const Json& flow) {
+  std::string line =
+      fmt::format("{} {:<15} {} {} -> {}", cell_text(at(flow, "time")), cell_text(at(flow, "state")),
+                  cell_text(at(flow, "protocol")), end_text(flow, "client", "client_pod"),
+                  end_text(flow, "server", cell_text(at(flow, "service")).empty() ? "server_pod" : "service"));
+  if (at(flow, "to").is_object() && at(flow, "to") != at(flow, "server")) {
+    line += " -> " + end_text(flow, "to", "server_pod");
+  }
+  if (at(flow, "from").is_object() && at(flow, "from") != at(flow, "client"))
+    line += " as " + end_text(flow, "from", "");
+  return line + "\n";
 }
 
 std::string render_service(const Json& service) {

@@ -41,6 +41,9 @@ const std::vector<Command>& commands();
 // One dropped packet, as monitor.next tells it, in a line.
 std::string render_drop(const Json& drop);
 
+// One new connection, likewise.
+std::string render_flow(const Json& flow);
+
 // What `fairleadctl service get` shows: what the Service asks for, then port by port its backends.
 std::string render_service(const Json& service);
 

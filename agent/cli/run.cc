@@ -48,6 +48,7 @@ constexpr FilterFlag kFilters[] = {
     {"service", "NAMESPACE/NAME", "Only to this Service."},
     {"state", "STATE", "Connections in this state, as the list shows it."},
     {"reason", "REASON", "Drops for this reason, as monitor shows it."},
+    {"kind", "drop|flow", "monitor: only drops, or only new connections."},
 };
 
 std::string synopsis(const Command& command) {
@@ -166,7 +167,7 @@ Result<Json> ask_pages(const Options& options, Json args) {
 std::string render_item(const Options& options, const Json& item) {
   if (options.format() == Output::kJson) return item.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   if (options.format() == Output::kYaml) return "---\n" + render_yaml(item);
-  return render_drop(item);
+  return at(item, "kind") == "flow" ? render_flow(item) : render_drop(item);
 }
 
 int follow(const Options& options, std::ostream& out, std::ostream& err) {

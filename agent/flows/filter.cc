@@ -61,6 +61,10 @@ Result<Filter> parse_filter(const Json& args) {
   FL_LET(out.pod, text(args, "pod"));
   FL_LET(out.service, text(args, "service"));
   FL_LET(out.reason, text(args, "reason"));
+  FL_LET(out.kind, text(args, "kind"));
+  if (out.kind && *out.kind != "drop" && *out.kind != "flow") {
+    return fail(Code::kInvalid, "argument kind: want drop or flow, not \"{}\"", *out.kind);
+  }
   return out;
 }
 
@@ -87,6 +91,7 @@ bool match_ends(const Filter& filter, std::span<const SocketAddress> ends, std::
 }  // namespace
 
 bool Filter::matches(const datapath::Connection& c, const Names& names) const {
+  if (reason || (kind && *kind != "flow")) return false;
   if (family && *family != c.family) return false;
   if (state && !same_word(*state, c.state)) return false;
   if (service && names.service(c.server, c.protocol) != *service) return false;
@@ -94,6 +99,7 @@ bool Filter::matches(const datapath::Connection& c, const Names& names) const {
 }
 
 bool Filter::matches(const datapath::Drop& drop, const Names& names) const {
+  if (state || (kind && *kind != "drop")) return false;
   if (family && *family != drop.source.address.family()) return false;
   if (reason && !same_word(*reason, drop.reason)) return false;
   if (service && names.service(drop.destination, drop.protocol) != *service) return false;

@@ -23,14 +23,15 @@ struct Filter {
   std::optional<std::string> state;
   std::optional<std::string> pod;      // "namespace/name", of any end or of the device
   std::optional<std::string> service;  // "namespace/name", whose frontend was named
-  std::optional<std::string> reason;   // of a drop
+  std::optional<std::string> reason;   // of a drop: no connection has one, and no drop a state
+  std::optional<std::string> kind;     // "drop" or "flow"
 
   bool matches(const datapath::Connection& connection, const Names& names) const;
   bool matches(const datapath::Drop& drop, const Names& names) const;
 };
 
-// Out of arguments {family: 4 or 6, protocol, address, port, state, pod, service, reason}, all texts and all optional.
-// kInvalid names the argument.
+// Out of arguments {family: 4 or 6, protocol, address, port, state, pod, service, reason, kind}, all texts and all
+// optional. kInvalid names the argument.
 Result<Filter> parse_filter(const Json& args);
 
 }  // namespace fairlead::flows

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/flows/flows.h"
 
+#include <net/if.h>
 #include <spdlog/fmt/chrono.h>
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "agent/base/log.h"
@@ -13,7 +15,8 @@ namespace {
 
 constexpr const char* kModule = "flows";
 constexpr std::size_t kPage = 4096;  // connections in an answer, which may have 16 MiB
-constexpr std::size_t kDropsKept = 4096;
+constexpr std::size_t kSeenKept = 16'384;
+constexpr auto kMonitorRests = std::chrono::seconds(10);  // without a question nobody monitors any more
 constexpr auto kServicesPatience = std::chrono::seconds(2);
 constexpr auto kSweepPatience = std::chrono::seconds(30);  // a sweep comes by each 5 s
 
@@ -29,7 +32,11 @@ Json end_json(const SocketAddress& end) {
 }  // namespace
 
 Flows::Flows(Loop& loop, const Clock& clock, Deps deps)
-    : loop_(loop), clock_(clock), deps_(std::move(deps)), self_(std::make_shared<Flows*>(this)) {
+    : loop_(loop),
+      clock_(clock),
+      deps_(std::move(deps)),
+      new_connections_(deps_.conntrack),
+      self_(std::make_shared<Flows*>(this)) {
   deps_.namespaces.attach(loop, [this](const state::Delta<model::ServedNetns>& delta) {
     for (const auto& change : delta.changes) {
       if (change.before) names_.erase_pod(*change.before);
@@ -118,13 +125,14 @@ Result<Json> Flows::flush(const Filter& filter) {
   return Json{{"ended", ended}};
 }
 
-Json Flows::tell(const datapath::Drop& drop, WallTime at) const {
-  return {{"time", format_time(at)},
-          {"reason", drop.reason},
+Json Flows::tell(const datapath::Drop& drop) const {
+  char device[IF_NAMESIZE] = {};
+  return {{"reason", drop.reason},
           {"isolated_pod", names_.pod_at(drop.isolated)},
           {"direction", drop.to_pod ? "to-pod" : "from-pod"},
           {"pod", names_.pod_at(drop.ifindex)},
           {"ifindex", drop.ifindex},
+          {"device", if_indextoname(drop.ifindex, device) != nullptr ? device : ""},
           {"protocol", drop.protocol == 0 ? "" : protocol_name(drop.protocol)},
           {"source", end_json(drop.source)},
           {"destination", end_json(drop.destination)},
@@ -135,46 +143,80 @@ Json Flows::tell(const datapath::Drop& drop, WallTime at) const {
           {"length", drop.length}};
 }
 
-Json Flows::drops_since(const Filter& filter, std::uint64_t after) const {
+Json Flows::seen_since(const Filter& filter, std::uint64_t after) const {
   Json items = Json::array();
   for (std::uint64_t at = std::max(after, first_); at < first_ + seen_.size(); ++at) {
     const Seen& seen = seen_[at - first_];
-    if (filter.matches(seen.drop, names_)) items.push_back(tell(seen.drop, seen.at));
+    std::visit(
+        [&](const auto& what) {
+          if (!filter.matches(what, names_)) return;
+          Json json = tell(what);
+          json["time"] = format_time(seen.at);
+          json["kind"] = std::is_same_v<std::decay_t<decltype(what)>, datapath::Drop> ? "drop" : "flow";
+          items.push_back(std::move(json));
+        },
+        seen.what);
   }
   return {{"items", std::move(items)}, {"next", first_ + seen_.size()}, {"lost", after < first_ ? first_ - after : 0}};
 }
 
 void Flows::monitor(Filter filter, Json args, Reply<Json> reply) {
+  keep_looking();
   const auto given = args.is_object() ? args.find("after") : args.end();
   const bool resumed = args.is_object() && given != args.end() && given->is_number_unsigned();
   const std::uint64_t after = resumed ? given->get<std::uint64_t>() : first_ + seen_.size();
-  Json now = drops_since(filter, after);
+  Json now = seen_since(filter, after);
   if (!now["items"].empty() || now["lost"] != 0) return reply(std::move(now));
   waiting_.push_back({std::move(filter), Json(after), std::move(reply), {}});
   const auto at = std::prev(waiting_.end());
   at->timer = loop_.after(deps_.patience, [this, at] {
     Waiting done = std::move(*at);
     waiting_.erase(at);
-    done.reply(drops_since(done.filter, done.args.get<std::uint64_t>()));
+    done.reply(seen_since(done.filter, done.args.get<std::uint64_t>()));
   });
 }
 
+template <class What>
+void Flows::note(const What& what) {
+  seen_.push_back({what, clock_.wall()});
+  if (seen_.size() <= kSeenKept) return;
+  seen_.pop_front();
+  ++first_;
+}
+
 void Flows::read_drops() {
-  const WallTime now = clock_.wall();
-  const auto read = deps_.drops.read([&](const datapath::Drop& drop) {
-    seen_.push_back({drop, now});
-    if (seen_.size() > kDropsKept) {
-      seen_.pop_front();
-      ++first_;
-    }
-  });
+  const auto read = deps_.drops.read([&](const datapath::Drop& drop) { note(drop); });
   if (!read) {
     log::warn(kModule, "drops could not be read", {{"error", read.error()}});
     drops_ready_.cancel();
     return;
   }
+  tell_waiting();
+}
+
+// Somebody monitors: what begins from now on is noted.
+void Flows::keep_looking() {
+  const bool looking = monitored_ != TimePoint() && clock_.now() - monitored_ < kMonitorRests;
+  monitored_ = clock_.now();
+  if (looking) return;
+  look_for_connections();
+  look_timer_ = loop_.every(deps_.look_period, [this] { look_for_connections(); });
+}
+
+void Flows::look_for_connections() {
+  if (clock_.now() - monitored_ >= kMonitorRests) {
+    new_connections_.forget();
+    look_timer_.cancel();
+    return;
+  }
+  const auto looked = new_connections_.look([this](const datapath::Connection& connection) { note(connection); });
+  if (!looked) log::warn(kModule, "connections could not be read", {{"error", looked.error()}});
+  tell_waiting();
+}
+
+void Flows::tell_waiting() {
   for (auto at = waiting_.begin(); at != waiting_.end();) {
-    Json told = drops_since(at->filter, at->args.get<std::uint64_t>());
+    Json told = seen_since(at->filter, at->args.get<std::uint64_t>());
     if (told["items"].empty()) {
       ++at;
       continue;

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <variant>
 
 #include "agent/base/clock.h"
 #include "agent/base/local_protocol.h"
@@ -18,11 +19,13 @@
 #include "agent/datapath/drop_events.h"
 #include "agent/flows/filter.h"
 #include "agent/flows/names.h"
+#include "agent/flows/new_connections.h"
 #include "agent/state/table.h"
 
 namespace fairlead::flows {
 
-// Owner: main.cc. Thread: its loop. Keeps the latest few thousand drops; connections are read where they are. Cost: a
+// Owner: main.cc. Thread: its loop. Keeps the latest thousands of drops, and of connections that begin while
+// somebody monitors; connections are read where they are. Cost: a
 // page of connections about 20 ms, counting them each half minute 10 ns a slot ever used. Counts:
 // fairlead_conntrack_entries{family}, _unreplied{family}, _capacity{family}, fairlead_conntrack_events_total{event}
 // (created, ended, reclaimed, refused, …), fairlead_conntrack_sweep_age_seconds.
@@ -31,9 +34,8 @@ namespace fairlead::flows {
 //   conntrack.list   FILTER and {cursor: number, absent or null: from the start} → {items: [connection], next: cursor
 //                    or null: the end}
 //   conntrack.flush  FILTER → {ended: number}
-//   monitor.next     FILTER and {after: number, absent: from now on} → {items: [drop], next: number, lost: number};
-//   waits
-//                    for the first up to some seconds
+//   monitor.next     FILTER and {after: number, absent: from now on} → {items: [drop or flow, as `kind` says], next:
+//                    number, lost: number}; waits for the first up to some seconds
 //   conntrack.sync   {synced: true, maps, failing: {table: why it is in trouble}}, as agent/observe wants it
 class Flows {
  public:
@@ -46,6 +48,7 @@ class Flows {
     metrics::Registry& registry;
     Duration count_period = std::chrono::seconds(30);
     Duration patience = std::chrono::seconds(4);  // how long monitor.next waits; less than any client's deadline
+    Duration look_period = std::chrono::milliseconds(200);  // for new connections, while somebody monitors
   };
 
   Flows(Loop& loop, const Clock& clock, Deps deps);
@@ -66,16 +69,22 @@ class Flows {
   Result<Json> list(const Filter& filter, const Json& args) const;
   Result<Json> flush(const Filter& filter);
   Json tell(const datapath::Connection& connection) const;
-  Json tell(const datapath::Drop& drop, WallTime at) const;
+  Json tell(const datapath::Drop& drop) const;
   void monitor(Filter filter, Json args, Reply<Json> reply);
-  // Drops from `after` on.
-  Json drops_since(const Filter& filter, std::uint64_t after) const;
+  // What was seen from `after` on.
+  Json seen_since(const Filter& filter, std::uint64_t after) const;
   void read_drops();
+  void keep_looking();
+  void look_for_connections();
+  template <class What>
+  void note(const What& what);
+  // Answers who waits for what has been noted.
+  void tell_waiting();
   void count();
   Json sync_state() const;
 
   struct Seen {
-    datapath::Drop drop;
+    std::variant<datapath::Drop, datapath::Connection> what;
     WallTime at;
   };
 
@@ -86,6 +95,9 @@ class Flows {
   std::deque<Seen> seen_;
   std::uint64_t first_ = 0;  // number of the oldest in seen_
   std::list<Waiting> waiting_;
+  NewConnections new_connections_;
+  TimePoint monitored_;  // asked about last
+  Subscription look_timer_;
   datapath::ConntrackUsage usage_;
   std::map<std::string, std::uint64_t> counted_;  // what the metrics hold already
   std::uint64_t refused_lately_ = 0;              // in the last period

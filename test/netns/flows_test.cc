@@ -243,6 +243,34 @@ TEST_F(FlowsTest, DropsAreToldAsTheyHappen) {
   EXPECT_EQ(others["items"].size(), 0);
 }
 
+TEST_F(FlowsTest, NewConnectionsAreToldAsTheyBegin) {
+  const UniqueFd before = udp_socket(*a_, addresses_[0], 40'010);
+  ASSERT_TRUE(send_number(before, service_, 1));
+  ASSERT_TRUE(testkit::eventually([&] { return agent_->list().size() == 1; }));
+  const Json nothing = agent_->ask("monitor.next", {{"kind", "flow"}});
+  EXPECT_EQ(nothing["items"], Json::array()) << "what was there before is no news";
+  const UniqueFd client = udp_socket(*a_, addresses_[0], 40'011);
+  ASSERT_TRUE(send_number(client, service_, 1));
+  ASSERT_TRUE(send_number(client, service_, 2));
+  Json told;
+  ASSERT_TRUE(testkit::eventually([&] {
+    told = agent_->ask("monitor.next", {{"service", "default/dns"}, {"after", nothing["next"]}});
+    return !told["items"].empty();
+  }));
+  ASSERT_EQ(told["items"].size(), 1) << told;
+  const Json& flow = told["items"][0];
+  EXPECT_EQ(flow["kind"], "flow");
+  EXPECT_EQ(flow["protocol"], "UDP");
+  EXPECT_EQ(flow["client"], (Json{{"address", addresses_[0].str()}, {"port", 40'011}}));
+  EXPECT_EQ(flow["server"], (Json{{"address", kService}, {"port", kPort}}));
+  EXPECT_EQ(flow["service"], "default/dns");
+  EXPECT_NE(flow["client_pod"], "");
+  EXPECT_NE(flow["time"], "");
+  for (const auto& [name, value] : {std::pair{"kind", "drop"}, {"pod", "default/nobody"}, {"reason", "fragment"}}) {
+    EXPECT_EQ(agent_->ask("monitor.next", {{name, value}, {"after", nothing["next"]}})["items"], Json::array()) << name;
+  }
+}
+
 TEST_F(FlowsTest, StatusTellsFillAndRefusedConnections) {
   const UniqueFd client = udp_socket(*a_, addresses_[0], 40'004);
   ASSERT_TRUE(send_number(client, service_, 1));

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <thread>
 
+#include "agent/cli/commands.h"
 #include "agent/observe/status_hub.h"
 #include "agent/server/local_server.h"
 
@@ -143,6 +144,34 @@ TEST_F(FairleadctlTest, MonitorGoesOnFromWhereItWas) {
   EXPECT_NE(ran.out.find("packets=12"), std::string::npos) << ran.out;
   const Ran json = ctl({"monitor", "--count", "1", "-o", "json"});
   EXPECT_EQ(Json::parse(json.out)["reason"], "fragment");
+}
+
+TEST(Fairleadctl, DropsNameDevices) {
+  const Json end{{"address", "10.0.0.1"}, {"port", 53}};
+  Json drop{{"kind", "drop"},        {"time", "T"},       {"reason", "policy_egress"},
+            {"direction", "to-pod"}, {"pod", ""},         {"device", "eth0"},
+            {"ifindex", 7},          {"protocol", "UDP"}, {"source", end},
+            {"destination", end},    {"packets", 2},      {"length", 60}};
+  EXPECT_NE(render_drop(drop).find(" to   device eth0 UDP 10.0.0.1:53 -> 10.0.0.1:53 packets=2"), std::string::npos)
+      << render_drop(drop);
+  drop["device"] = "";  // gone
+  EXPECT_NE(render_drop(drop).find("device #7"), std::string::npos) << render_drop(drop);
+}
+
+TEST(Fairleadctl, FlowsShowWhereTheyGo) {
+  const Json flow{{"kind", "flow"},
+                  {"time", "T"},
+                  {"state", "SYN_SENT"},
+                  {"protocol", "TCP"},
+                  {"client", {{"address", "10.1.0.2"}, {"port", 40'000}}},
+                  {"client_pod", "default/a"},
+                  {"server", {{"address", "10.96.0.1"}, {"port", 80}}},
+                  {"service", "default/web"},
+                  {"from", {{"address", "192.0.2.1"}, {"port", 61'000}}},
+                  {"to", {{"address", "10.1.0.3"}, {"port", 8080}}},
+                  {"server_pod", "default/b"}};
+  EXPECT_EQ(render_flow(flow),
+            "T SYN_SENT        TCP default/a:40000 -> default/web:80 -> default/b:8080 as 192.0.2.1:61000\n");
 }
 
 TEST_F(FairleadctlTest, TheAgentsErrorIsShown) {
