@@ -51,6 +51,7 @@
 #include "agent/datapath/conntrack.h"
 #include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/drop_events.h"
+#include "agent/datapath/migration.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
 #include "agent/flows/flows.h"
@@ -174,30 +175,26 @@ class Agent {
   Result<> open_datapath() {
     FL_LET(auto root, datapath::BpfRoot::open(config_.bpf_root));
     bpf_root_.emplace(std::move(root));
-    FL_LET(sock_programs_, datapath::SockPrograms::load(*bpf_root_, {.frontends = config_.max_services,
-                                                                     .services = config_.max_services,
-                                                                     .backends = config_.max_backends}));
-    auto [gone, gone_reader] = make_channel<datapath::BackendsGone>();
-    FL_LET(balancer_, datapath::BpfLoadBalancer::open(*sock_programs_, gone));
-    if (auto dead = datapath::DeadSockets::open(*sock_programs_)) {
-      dead_sockets_ = std::move(*dead);
-      socket_ender_ =
-          std::make_unique<sockets::SocketEnder>(sockets_thread_.loop(), clock_,
-                                                 sockets::SocketEnder::Deps{.namespaces = namespaces_table_.reader(),
-                                                                            .gone = std::move(gone_reader),
-                                                                            .dead = *dead_sockets_,
-                                                                            .registry = *registry_});
-    } else if (dead.error().sys == EPERM) {  // some kernels let nobody walk sockets' storage: do without
-      log::warn("agent", "connections to backends that are gone are left to end by themselves",
-                {{"error", dead.error()}});
-    } else {
-      return std::unexpected(std::move(dead).error());
-    }
-    FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
     const std::uint32_t connections =
         config::tracked_connections(config_.conntrack, std::max(std::thread::hardware_concurrency(), 1U));
-    FL_LET(pod_programs_, datapath::BpfPodPrograms::load(
-                              *bpf_root_, {.connections = connections, .translated = connections, .services = {}}));
+    const datapath::PodCapacities capacities{
+        .connections = connections,
+        .translated = connections,
+        .services = {
+            .frontends = config_.max_services, .services = config_.max_services, .backends = config_.max_backends}};
+    FL_TRY(datapath::migrate_maps(*bpf_root_, config_.cgroup_root, capacities));
+    FL_LET(sock_programs_, datapath::SockPrograms::load(*bpf_root_, capacities.services));
+    auto [gone, gone_reader] = make_channel<datapath::BackendsGone>();
+    FL_LET(balancer_, datapath::BpfLoadBalancer::open(*sock_programs_, gone));
+    FL_LET(dead_sockets_, datapath::DeadSockets::open(*sock_programs_));
+    socket_ender_ =
+        std::make_unique<sockets::SocketEnder>(sockets_thread_.loop(), clock_,
+                                               sockets::SocketEnder::Deps{.namespaces = namespaces_table_.reader(),
+                                                                          .gone = std::move(gone_reader),
+                                                                          .dead = *dead_sockets_,
+                                                                          .registry = *registry_});
+    FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
+    FL_LET(pod_programs_, datapath::BpfPodPrograms::load(*bpf_root_, capacities));
     return sock_programs_->attach(config_.cgroup_root);
   }
 

@@ -4,6 +4,7 @@
  * set serves all pods; what differs is in the endpoint's record. A device without one passes nothing: fail closed.
  * What they do, in which order, is told in docs/packet-path.md.
  */
+#include "bpf/lib/ct_move.h"
 #include "bpf/lib/ct_sweep.h"
 #include "bpf/lib/drop.h"
 #include "bpf/lib/receive.h"
@@ -50,6 +51,13 @@ int ct_sweep(struct __sk_buff *skb)
 {
 	bpf_loop(2 * CT_SHARDS, sweep_now_step, NULL, 0);
 	return jiffies32();
+}
+
+/* Run by an agent that moves connections into maps of another size, until it gives 0. */
+SEC("tc")
+int ct_move(struct __sk_buff *skb)
+{
+	return move_some();
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

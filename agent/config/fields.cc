@@ -352,9 +352,8 @@ std::vector<Field> make_fields() {
             "Read this file of kube-proxy's, too (KubeProxyConfiguration v1alpha1). Flags and --config win over it.",
             "", text(&C::proxy_config, check_path)),
       field(services, "", "maxServices", "NUMBER",
-            "Room for Service ports, of each family. Maps of another size are refused: fairlead-agent cleanup "
-            "removes them.",
-            "", count(&C::max_services)),
+            "Room for Service ports, of each family. Changed at the next start, under traffic.", "",
+            count(&C::max_services)),
       field(services, "", "maxBackends", "NUMBER", "Room for backends of all Service ports, of each family.", "",
             count(&C::max_backends)),
 

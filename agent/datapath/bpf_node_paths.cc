@@ -57,23 +57,26 @@ bool operator==(const node_path& a, const node_path& b) {
   return std::memcmp(&a, &b, sizeof(a)) == 0;
 }
 
+// The entries of a map of the pods' programs; 0: they have none of that name.
+std::uint32_t entries_of(const BpfPodPrograms& programs, const char* name) {
+  bpf_map_info info{};
+  __u32 length = sizeof(info);
+  return bpf_obj_get_info_by_fd(programs.map_fd(name), &info, &length) == 0 ? info.max_entries : 0;
+}
+
 // Opens, configures and loads a skeleton over the maps of the pods' programs.
 template <class Skeleton>
 Result<> load_over(Skeleton& skeleton, const BpfPodPrograms& programs) {
-  const std::array<std::pair<const char*, const char*>, 2> families{
-      {{"ct4_slots", "ct4_ring"}, {"ct6_slots", "ct6_ring"}}};
-  for (std::size_t family = 0; family < families.size(); ++family) {
-    for (const auto& [name, size] : {std::pair{families[family].first, &skeleton.rodata->ct_shard_slots[family]},
-                                     {families[family].second, &skeleton.rodata->ct_ring_size[family]}}) {
-      bpf_map_info info{};
-      __u32 length = sizeof(info);
-      if (bpf_obj_get_info_by_fd(programs.map_fd(name), &info, &length) != 0) {
-        return fail_errno(errno, fmt::format("map {}: info", name));
-      }
-      const_cast<std::uint32_t&>(*size) =
-          name == families[family].first ? info.max_entries / CT_SHARDS : info.max_entries;
-    }
-  }
+  auto& sizes = *skeleton.rodata;
+  const auto tell = [&](const char* slots, const char* ring, const auto& shard_slots, const auto& ring_size) {
+    const_cast<std::uint32_t&>(shard_slots) = entries_of(programs, slots) / CT_SHARDS;
+    const_cast<std::uint32_t&>(ring_size) = entries_of(programs, ring);
+  };
+  tell("ct4_slots", "ct4_ring", sizes.ct_shard_slots[0], sizes.ct_ring_size[0]);
+  tell("ct6_slots", "ct6_ring", sizes.ct_shard_slots[1], sizes.ct_ring_size[1]);
+  // One element each, which is no shard, where nothing moves.
+  tell("old_ct4_slots", "old_ct4_ring", sizes.ct_old_shard_slots[0], sizes.ct_old_ring_size[0]);
+  tell("old_ct6_slots", "old_ct6_ring", sizes.ct_old_shard_slots[1], sizes.ct_old_ring_size[1]);
   return load_sharing(skeleton.obj, [&](const char* map) { return programs.map_fd(map); });
 }
 
@@ -300,6 +303,16 @@ Result<> BpfNodePaths::attach_tunnel(std::uint32_t ifindex) {
   for (const DeviceHook& hook : hooks) FL_TRY(attach_hook(hook, root_));
   hooks_[ifindex] = hooks;
   return {};
+}
+
+Result<> BpfNodePaths::attach_known() {
+  for (const std::uint32_t ifindex : config_.uplinks) {
+    if (ifindex == 0) continue;
+    if (auto done = attach_uplink(ifindex); !done && done.error().sys != ENODEV) return done;
+  }
+  if (config_.tunnel == 0) return {};
+  auto done = attach_tunnel(config_.tunnel);
+  return done || done.error().sys == ENODEV ? Result<>() : done;
 }
 
 Result<bool> BpfNodePaths::attached(std::uint32_t ifindex) const {

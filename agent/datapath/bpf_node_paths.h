@@ -41,6 +41,9 @@ class BpfNodePaths final : public NodePaths {
   Result<std::set<std::uint32_t>> leftovers(const std::vector<std::uint32_t>& there) const override;
   Result<> detach(std::uint32_t ifindex) override;
 
+  // Puts this load's programs at every uplink and tunnel that an earlier one's were put at.
+  Result<> attach_known();
+
   // Of objects "host" and "overlay".
   Result<std::map<std::string, std::vector<ProgramFacts>>> facts() const;
 

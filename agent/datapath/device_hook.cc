@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "agent/base/unique_fd.h"
+#include "agent/datapath/object.h"
 
 namespace fairlead::datapath {
 namespace {
@@ -41,7 +42,8 @@ std::string name_of(const DeviceHook& hook) {
 }
 
 std::unexpected<Error> failed(const DeviceHook& hook, int error, const char* what) {
-  return fail_errno(error, fmt::format("device #{}: {} {}", hook.ifindex, what, bpf_program__name(hook.program)));
+  return fail_errno(error, fmt::format("device #{}: {} {}{}", hook.ifindex, what, bpf_program__name(hook.program),
+                                       kernel_way_out(error)));
 }
 
 std::uint32_t program_id(const bpf_program* program) {

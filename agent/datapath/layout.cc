@@ -4,6 +4,7 @@
 #include <bpf/btf.h>
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -44,6 +45,30 @@ std::string layout_difference(TypeRef pinned, TypeRef wanted) {
     if (found == after.end() || found->second != size) return field.second;
   }
   return "";
+}
+
+std::vector<FieldCopy> field_copies(TypeRef pinned, TypeRef wanted) {
+  Scalars before;
+  Scalars after;
+  collect(pinned, 0, "", before);
+  collect(wanted, 0, "", after);
+  std::map<std::string, std::pair<std::uint32_t, std::int64_t>> by_name;  // offset in bytes, size
+  for (const auto& [field, size] : before) by_name[field.second] = {field.first / 8, size};
+  std::vector<FieldCopy> copies;
+  for (const auto& [field, size] : after) {
+    const auto found = by_name.find(field.second);
+    if (found == by_name.end()) continue;
+    const auto& [offset, bytes] = found->second;
+    copies.push_back({offset, field.first / 8, static_cast<std::uint32_t>(std::min(bytes, size))});
+  }
+  return copies;
+}
+
+void convert(std::span<const FieldCopy> copies, std::span<const std::uint8_t> from, std::span<std::uint8_t> to) {
+  std::ranges::fill(to, std::uint8_t{0});
+  for (const FieldCopy& copy : copies) {
+    std::ranges::copy(from.subspan(copy.from, copy.bytes), to.subspan(copy.to, copy.bytes).begin());
+  }
 }
 
 }  // namespace fairlead::datapath

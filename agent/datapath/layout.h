@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 struct btf;
 
@@ -18,5 +20,21 @@ struct TypeRef {
 // not. Every named scalar of `pinned` has to be in `wanted` by the same name, offset and size; fields called
 // `reserved…` and `pad…` may turn into named ones, which is how a layout grows.
 std::string layout_difference(TypeRef pinned, TypeRef wanted);
+
+// Bytes of one struct that are a field of another one, too.
+struct FieldCopy {
+  std::uint32_t from = 0;  // offset
+  std::uint32_t to = 0;    // offset
+  std::uint32_t bytes = 0;
+  bool operator==(const FieldCopy&) const = default;
+};
+
+// How what was written as `pinned` is put as `wanted`: every field that both have by the same name, as many bytes of it
+// as both have (all numbers are little-endian or of one size). What only `pinned` has is left out, what only `wanted`
+// has is zero; so a field that comes to mean something else gets another name.
+std::vector<FieldCopy> field_copies(TypeRef pinned, TypeRef wanted);
+
+// Writes `from` by `copies` into `to`, and zero elsewhere.
+void convert(std::span<const FieldCopy> copies, std::span<const std::uint8_t> from, std::span<std::uint8_t> to);
 
 }  // namespace fairlead::datapath

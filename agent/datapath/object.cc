@@ -14,13 +14,10 @@
 #include <vector>
 
 #include "agent/base/log.h"
-#include "agent/datapath/layout.h"
+#include "agent/datapath/map_shape.h"
 
 namespace fairlead::datapath {
 namespace {
-
-constexpr std::string_view kWayOut =
-    "run `fairlead-agent cleanup` (existing connections lose their state), or give this agent another --bpf-root";
 
 // What libbpf said of late on this thread: its texts hold the verifier's log, which no error code does.
 thread_local std::deque<std::string> libbpf_lines;
@@ -47,69 +44,25 @@ int keep_line(libbpf_print_level level, const char* format, va_list args) {
 std::unexpected<Error> fail_libbpf(int sys, std::string what) {
   for (const std::string& line : libbpf_lines) log::warn("datapath", "libbpf", {{"object", what}, {"line", line}});
   if (!libbpf_lines.empty()) what += fmt::format(" ({})", libbpf_lines.back());
-  return fail_errno(sys, std::move(what));
+  return fail_errno(sys, what + std::string(kernel_way_out(sys)));
 }
 
-struct DestroyBtf {
-  void operator()(btf* types) const { btf__free(types); }
-};
 struct DestroyLink {
   void operator()(bpf_link* link) const { bpf_link__destroy(link); }
 };
 using LinkPtr = std::unique_ptr<bpf_link, DestroyLink>;
 
-// How many entries the kernel makes of `wanted`: only LRU lists of their own per CPU are rounded.
-std::uint32_t kernel_entries(const bpf_map* map, std::uint32_t wanted) {
-  if ((bpf_map__map_flags(map) & BPF_F_NO_COMMON_LRU) == 0) return wanted;
-  const auto cpus = static_cast<std::uint32_t>(libbpf_num_possible_cpus());
-  return (wanted + cpus - 1) / cpus * cpus;
-}
-
-// How the map behind `info` differs from the one the object declares; "" where it serves.
-std::string map_difference(const bpf_map_info& info, const bpf_map* map, const btf* wanted_types) {
-  const auto differs = [](const char* what, auto pinned, auto wanted) {
-    return pinned == wanted ? "" : fmt::format("its {} is {}, this agent needs {}", what, pinned, wanted);
-  };
-  const auto entries = kernel_entries(map, bpf_map__max_entries(map));
-  for (const std::string& text :
-       {differs("type", info.type, static_cast<std::uint32_t>(bpf_map__type(map))),
-        differs("key size", info.key_size, bpf_map__key_size(map)),
-        differs("value size", info.value_size, bpf_map__value_size(map)),
-        differs("flags", info.map_flags, bpf_map__map_flags(map)), differs("capacity", info.max_entries, entries)}) {
-    if (!text.empty()) return text;
-  }
-  if (bpf_map__btf_value_type_id(map) == 0) return "";  // a ring buffer has no types
-  if (info.btf_id == 0) return "it carries no type information";
-  const std::unique_ptr<btf, DestroyBtf> types(btf__load_from_kernel_by_id(info.btf_id));
-  if (types == nullptr) return "its type information cannot be read";
-  const std::string key =
-      layout_difference({types.get(), info.btf_key_type_id}, {wanted_types, bpf_map__btf_key_type_id(map)});
-  if (!key.empty()) return fmt::format("its key's field `{}` is elsewhere", key);
-  const std::string value =
-      layout_difference({types.get(), info.btf_value_type_id}, {wanted_types, bpf_map__btf_value_type_id(map)});
-  if (!value.empty()) return fmt::format("its value's field `{}` is elsewhere", value);
-  return "";
-}
-
-// Whether the map outlives the programs that use it.
-bool is_kept(const bpf_map* map) {
-  return !bpf_map__is_internal(map) && bpf_map__type(map) != BPF_MAP_TYPE_PROG_ARRAY &&
-         !std::string_view(bpf_map__name(map)).starts_with("tmp_");
-}
-
 // Makes `map` stand for the one pinned at `path`; false where nothing is pinned there.
-Result<bool> take_over(bpf_map* map, const std::string& path, const btf* types) {
+Result<bool> take_over(bpf_map* map, const std::string& path, const bpf_object* object) {
   const UniqueFd pinned(bpf_obj_get(path.c_str()));
   if (!pinned) {
     if (errno == ENOENT) return false;
     return fail_errno(errno, fmt::format("map {}: open", path));
   }
-  bpf_map_info info{};
-  std::uint32_t size = sizeof(info);
-  if (bpf_obj_get_info_by_fd(pinned.get(), &info, &size) != 0) return fail_errno(errno, fmt::format("map {}", path));
-  const std::string difference = map_difference(info, map, types);
-  if (!difference.empty())
-    return fail(Code::kConflict, "map {} was made by another version: {}; {}", path, difference, kWayOut);
+  FL_LET(const MapDifference difference, compare(pinned.get(), map, object));
+  if (difference.any()) {
+    return fail(Code::kConflict, "map {} was made by another version: {}; {}", path, difference.text(), kMapWayOut);
+  }
   const int status = bpf_map__reuse_fd(map, pinned.get());
   if (status != 0) return fail_libbpf(-status, fmt::format("map {}: reuse", path));
   return true;
@@ -117,25 +70,48 @@ Result<bool> take_over(bpf_map* map, const std::string& path, const btf* types) 
 
 }  // namespace
 
+std::string_view kernel_way_out(int sys) {
+  switch (sys) {
+    case EPERM:
+    case EACCES:
+      return " (run the agent as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, where BPF is not locked down)";
+    case EINVAL:
+    case ENOENT:
+    case ENOSYS:
+    case EOPNOTSUPP:
+      return " (it takes Linux 6.1 or newer with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF, CONFIG_NET_CLS_BPF and "
+             "CONFIG_NET_SCH_INGRESS)";
+    default:
+      return "";
+  }
+}
+
 Result<> load_object(bpf_object* object, const BpfRoot& root) {
   libbpf_lines.clear();
   libbpf_set_print(keep_line);
-  const std::string name = bpf_object__name(object);
-
   std::vector<bpf_map*> made;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
     if (!is_kept(map)) continue;
-    FL_LET(const bool taken, take_over(map, root.map_path(bpf_map__name(map)), bpf_object__btf(object)));
+    FL_LET(const bool taken, take_over(map, root.map_path(bpf_map__name(map)), object));
     if (!taken) made.push_back(map);
   }
-  int status = bpf_object__load(object);
-  if (status != 0) return fail_libbpf(-status, fmt::format("load BPF object {}", name));
-  for (bpf_map* each : made) {
-    const std::string path = root.map_path(bpf_map__name(each));
-    status = bpf_map__pin(each, path.c_str());
-    if (status != 0) return fail_libbpf(-status, fmt::format("map {}: pin", path));
-  }
+  FL_TRY(load_as_it_is(object));
+  for (bpf_map* each : made) FL_TRY(pin_map(each, root.map_path(bpf_map__name(each))));
+  return {};
+}
+
+Result<> load_as_it_is(bpf_object* object) {
+  libbpf_lines.clear();
+  libbpf_set_print(keep_line);
+  const int status = bpf_object__load(object);
+  if (status != 0) return fail_libbpf(-status, fmt::format("load BPF object {}", bpf_object__name(object)));
+  return {};
+}
+
+Result<> pin_map(bpf_map* map, const std::string& path) {
+  const int status = bpf_map__pin(map, path.c_str());
+  if (status != 0) return fail_libbpf(-status, fmt::format("map {}: pin", path));
   return {};
 }
 
@@ -163,9 +139,7 @@ Result<> load_sharing(bpf_object* object, const std::function<int(const char* ma
     const int status = bpf_map__reuse_fd(map, map_fd(bpf_map__name(map)));
     if (status != 0) return fail_libbpf(-status, fmt::format("map {}: share it with {}", bpf_map__name(map), name));
   }
-  const int status = bpf_object__load(object);
-  if (status != 0) return fail_libbpf(-status, fmt::format("load BPF object {}", name));
-  return {};
+  return load_as_it_is(object);
 }
 
 Result<> attach_pinned(const Attachment& attachment, const BpfRoot& root) {

@@ -6,12 +6,14 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/base/result.h"
 #include "agent/datapath/bpf_root.h"
 
 struct bpf_link;
+struct bpf_map;
 struct bpf_object;
 struct bpf_program;
 
@@ -25,12 +27,22 @@ struct DestroySkeleton {
 template <class Skeleton, void (*destroy)(Skeleton*)>
 using Object = std::unique_ptr<Skeleton, DestroySkeleton<Skeleton, destroy>>;
 
-// Loads an opened, configured object (sizes and read-only data set). Every data map, that is all but libbpf's own
-// (.rodata, .bss), program arrays, and maps called tmp_… (of no worth once a packet is through), is the one pinned
-// under its name in `root` where there is one, else a new one, pinned after the load. A pinned map of another type,
-// size, capacity or layout is refused: the error names the map, what differs and the way out; nothing has changed then.
-// A verifier's refusal carries its last lines.
+// What somebody can do whose kernel refused a program, a link or a filter with this errno: goes at an error's end.
+std::string_view kernel_way_out(int sys);
+
+// The end of an error about a map that cannot be used.
+inline constexpr std::string_view kMapWayOut =
+    "run `fairlead-agent cleanup` (existing connections lose their state), or give this agent another --bpf-root";
+
+// Loads an opened, configured object (sizes and read-only data set). Every map that is kept (is_kept()) is the one
+// pinned under its name in `root` where there is one, else a new one, pinned after the load. A pinned map of another
+// type, size, capacity or layout is refused: the error names the map, what differs and the way out; nothing has changed
+// then (migration.h is what changes it). A verifier's refusal carries its last lines.
 Result<> load_object(bpf_object* object, const BpfRoot& root);
+
+// The last step alone: its maps have been chosen.
+Result<> load_as_it_is(bpf_object* object);
+Result<> pin_map(bpf_map* map, const std::string& path);
 
 // Loads an opened object over the maps of one that is loaded: every data map is the one that `map_fd` gives for its
 // name.

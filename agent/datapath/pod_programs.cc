@@ -12,8 +12,8 @@
 #include <ctime>
 #include <set>
 
-#include "agent/base/log.h"
 #include "agent/datapath/map.h"
+#include "agent/datapath/migration.h"
 #include "agent/datapath/object.h"
 #include "bpf/abi/conntrack.h"
 #include "bpf/abi/drop.h"
@@ -114,8 +114,15 @@ std::uint32_t pinned_capacity(const BpfRoot& root, const char* name, std::uint32
 // Unanswered connections may hold a quarter of all slots.
 constexpr std::uint32_t kRingShare = 4;
 
-// Sizes the maps; those that are pinned keep theirs.
-Result<> set_sizes(pod_bpf& skeleton, const BpfRoot& root, const PodCapacities& wanted) {
+// What programs are told of the slab's size: constants to them.
+void tell_sizes(const bpf_map* slots, const bpf_map* ring, const volatile __u32& shard_slots,
+                const volatile __u32& ring_size) {
+  const_cast<__u32&>(shard_slots) = bpf_map__max_entries(slots) / CT_SHARDS;
+  const_cast<__u32&>(ring_size) = bpf_map__max_entries(ring);
+}
+
+// Sizes the maps; where `root` is given, those that are pinned there keep theirs.
+Result<> set_sizes(pod_bpf& skeleton, const BpfRoot* root, const PodCapacities& wanted) {
   const auto& maps = skeleton.maps;
   const std::uint32_t slots = (wanted.connections + 63) / 64 * 64;
   const SockCapacities& services = wanted.services;
@@ -143,20 +150,23 @@ Result<> set_sizes(pod_bpf& skeleton, const BpfRoot& root, const PodCapacities& 
            {maps.pol_peers, wanted.policy.peers},
        }) {
     const char* name = bpf_map__name(map);
-    const std::uint32_t kept = pinned_capacity(root, name, entries);
-    if (map == maps.ct4_slots && kept != slots) {
-      log::warn("datapath", "connections keep the room they have until `fairlead-agent cleanup`",
-                {{"connections", kept}, {"wanted", slots}});
-    }
+    const std::uint32_t kept = root != nullptr ? pinned_capacity(*root, name, entries) : entries;
     const int status = bpf_map__set_max_entries(map, kept);
     if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", name));
   }
-  const std::array<std::pair<const bpf_map*, const bpf_map*>, 2> families{
-      {{maps.ct4_slots, maps.ct4_ring}, {maps.ct6_slots, maps.ct6_ring}}};
-  for (std::size_t family = 0; family < families.size(); ++family) {
-    skeleton.rodata->ct_shard_slots[family] = bpf_map__max_entries(families[family].first) / CT_SHARDS;
-    skeleton.rodata->ct_ring_size[family] = bpf_map__max_entries(families[family].second);
-  }
+  tell_sizes(maps.ct4_slots, maps.ct4_ring, skeleton.rodata->ct_shard_slots[0], skeleton.rodata->ct_ring_size[0]);
+  tell_sizes(maps.ct6_slots, maps.ct6_ring, skeleton.rodata->ct_shard_slots[1], skeleton.rodata->ct_ring_size[1]);
+  return {};
+}
+
+// The maps that a migration moves connections out of, if it does.
+Result<> take_old_connections(pod_bpf& skeleton, Migration& migration) {
+  FL_LET(const bool moves, migration.give_old_connections(skeleton.obj));
+  if (!moves) return {};
+  const auto& maps = skeleton.maps;
+  auto& sizes = *skeleton.rodata;
+  tell_sizes(maps.old_ct4_slots, maps.old_ct4_ring, sizes.ct_old_shard_slots[0], sizes.ct_old_ring_size[0]);
+  tell_sizes(maps.old_ct6_slots, maps.old_ct6_ring, sizes.ct_old_shard_slots[1], sizes.ct_old_ring_size[1]);
   return {};
 }
 
@@ -174,13 +184,13 @@ Result<> ensure_timeouts(int map_fd) {
   return map.update(0, config);
 }
 
-// Runs a program that is none of a device's.
-Result<> run_once(const bpf_program* program) {
+// Runs a program that is none of a device's; what it gives.
+Result<std::uint32_t> run_once(const bpf_program* program) {
   std::array<std::uint8_t, 64> frame{};
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size());
   const int status = bpf_prog_test_run_opts(bpf_program__fd(program), &options);
   if (status != 0) return fail_errno(-status, fmt::format("program {}: run", bpf_program__name(program)));
-  return {};
+  return options.retval;
 }
 
 }  // namespace
@@ -227,12 +237,21 @@ struct BpfPodPrograms::Maps {
 BpfPodPrograms::BpfPodPrograms(std::unique_ptr<Maps> maps) : maps_(std::move(maps)) {}
 BpfPodPrograms::~BpfPodPrograms() = default;
 
-Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const BpfRoot& root, const PodCapacities& capacities) {
+Result<std::vector<std::string>> BpfPodPrograms::changed_maps(const BpfRoot& root, const PodCapacities& capacities) {
+  const Object<pod_bpf, pod_bpf__destroy> skeleton(pod_bpf__open());
+  if (skeleton == nullptr) return fail_errno(errno, "open BPF object pod");
+  FL_TRY(set_sizes(*skeleton, nullptr, capacities));
+  return datapath::changed_maps(root, skeleton->obj);
+}
+
+Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const BpfRoot& root, const PodCapacities& capacities,
+                                                             Migration* migration) {
   auto maps = std::make_unique<Maps>();
   maps->skeleton.reset(pod_bpf__open());
   if (maps->skeleton == nullptr) return fail_errno(errno, "open BPF object pod");
-  FL_TRY(set_sizes(*maps->skeleton, root, capacities));
-  FL_TRY(load_object(maps->skeleton->obj, root));
+  FL_TRY(set_sizes(*maps->skeleton, migration != nullptr ? nullptr : &root, capacities));
+  if (migration != nullptr) FL_TRY(take_old_connections(*maps->skeleton, *migration));
+  FL_TRY(migration != nullptr ? migration->load(maps->skeleton->obj) : load_object(maps->skeleton->obj, root));
   FL_TRY(maps->open());
   FL_TRY(ensure_timeouts(bpf_map__fd(maps->skeleton->maps.ct_config)));
   FL_TRY(run_once(maps->skeleton->progs.ct_start));
@@ -287,7 +306,7 @@ Result<> BpfPodPrograms::drop_strays() {
 Result<> BpfPodPrograms::attach(std::uint32_t ifindex) {
   bpf_tc_hook both = hook_of(ifindex, static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
   if (const int error = bpf_tc_hook_create(&both); error != 0 && error != -EEXIST) {
-    return fail_errno(-error, fmt::format("device #{}: add clsact", ifindex));
+    return fail_errno(-error, fmt::format("device #{}: add clsact{}", ifindex, kernel_way_out(-error)));
   }
   for (const auto& [point, program] : maps_->filters()) {
     const bpf_tc_hook hook = hook_of(ifindex, point);
@@ -295,7 +314,8 @@ Result<> BpfPodPrograms::attach(std::uint32_t ifindex) {
     filter.prog_fd = bpf_program__fd(program);
     filter.flags = BPF_TC_F_REPLACE;
     if (const int error = bpf_tc_attach(&hook, &filter); error != 0) {
-      return fail_errno(-error, fmt::format("device #{}: attach {}", ifindex, bpf_program__name(program)));
+      return fail_errno(
+          -error, fmt::format("device #{}: attach {}{}", ifindex, bpf_program__name(program), kernel_way_out(-error)));
     }
   }
   return {};
@@ -424,7 +444,25 @@ Result<std::vector<ProgramFacts>> BpfPodPrograms::facts() const {
   return program_facts(maps_->skeleton->obj);
 }
 
+Result<> BpfPodPrograms::run_to_end(const char* program) const {
+  for (const bpf_program* found = bpf_object__find_program_by_name(maps_->skeleton->obj, program);;) {
+    FL_LET(const std::uint32_t more, run_once(found));
+    if (more == 0) return {};
+  }
+}
+
 int BpfPodPrograms::map_fd(const char* name) const {
+  // A map of a move has the name of the one whose place it takes: libbpf renames it.
+  const auto& maps = maps_->skeleton->maps;
+  for (const auto& [old, map] : {std::pair{"old_ct4", maps.old_ct4},
+                                 {"old_ct6", maps.old_ct6},
+                                 {"old_ct4_slots", maps.old_ct4_slots},
+                                 {"old_ct6_slots", maps.old_ct6_slots},
+                                 {"old_ct4_ring", maps.old_ct4_ring},
+                                 {"old_ct6_ring", maps.old_ct6_ring},
+                                 {"old_ct_shards", maps.old_ct_shards}}) {
+    if (std::string_view(name) == old) return bpf_map__fd(map);
+  }
   return bpf_object__find_map_fd_by_name(maps_->skeleton->obj, name);
 }
 

@@ -18,6 +18,8 @@
 
 namespace fairlead::datapath {
 
+class Migration;
+
 // Which rules hold for a pod in one direction.
 struct PolicyBinding {
   RuleSetId rules = 0;           // 0: not isolated
@@ -88,7 +90,11 @@ struct PodCapacities {
 // erase four map writes.
 class BpfPodPrograms final : public PodPrograms {
  public:
-  static Result<std::unique_ptr<BpfPodPrograms>> load(const BpfRoot& root, const PodCapacities& capacities = {});
+  // Maps that are pinned keep their sizes, whatever `capacities` say, except in a migration (migration.h).
+  static Result<std::unique_ptr<BpfPodPrograms>> load(const BpfRoot& root, const PodCapacities& capacities = {},
+                                                      Migration* migration = nullptr);
+  // The maps pinned in `root` that have another size or layout than these capacities want.
+  static Result<std::vector<std::string>> changed_maps(const BpfRoot& root, const PodCapacities& capacities);
   ~BpfPodPrograms() override;
 
   Result<> attach(std::uint32_t ifindex) override;
@@ -99,6 +105,8 @@ class BpfPodPrograms final : public PodPrograms {
   std::vector<PodEndpoint> endpoints() const override;
   Result<std::vector<VerdictCount>> counters() const override;
   Result<std::vector<ProgramFacts>> facts() const;
+  // Runs one of the programs that are no device's until it gives 0.
+  Result<> run_to_end(const char* program) const;
   // A map by its name in the object; -1 where there is none. The fd stays this object's.
   int map_fd(const char* name) const;
 

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <utility>
 
+#include "agent/datapath/migration.h"
 #include "sock.skel.h"
 
 namespace fairlead::datapath {
@@ -46,7 +47,10 @@ Result<std::string> find_cgroup2_root() {
               "its folder with --cgroup-root");
 }
 
-Result<std::unique_ptr<SockPrograms>> SockPrograms::load(const BpfRoot& root, const SockCapacities& capacities) {
+namespace {
+
+// The object with its maps' sizes set.
+Result<Object<sock_bpf, sock_bpf::destroy>> open_object(const SockCapacities& capacities) {
   Object<sock_bpf, sock_bpf::destroy> skeleton(sock_bpf::open(nullptr));
   if (skeleton == nullptr) return fail_errno(errno, "open BPF object sock");
   const auto& maps = skeleton->maps;
@@ -68,7 +72,20 @@ Result<std::unique_ptr<SockPrograms>> SockPrograms::load(const BpfRoot& root, co
     if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", bpf_map__name(map)));
   }
   FL_LET(skeleton->rodata->node_netns, own_netns());
-  FL_TRY(load_object(skeleton->obj, root));
+  return skeleton;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> SockPrograms::changed_maps(const BpfRoot& root, const SockCapacities& capacities) {
+  FL_LET(const auto skeleton, open_object(capacities));
+  return datapath::changed_maps(root, skeleton->obj);
+}
+
+Result<std::unique_ptr<SockPrograms>> SockPrograms::load(const BpfRoot& root, const SockCapacities& capacities,
+                                                         Migration* migration) {
+  FL_LET(auto skeleton, open_object(capacities));
+  FL_TRY(migration != nullptr ? migration->load(skeleton->obj) : load_object(skeleton->obj, root));
   return std::unique_ptr<SockPrograms>(new SockPrograms(root, std::make_unique<Skeleton>(std::move(skeleton))));
 }
 

@@ -14,15 +14,19 @@
 
 namespace fairlead::datapath {
 
-// Sizes of the maps, fixed when they are first made. The defaults take about 90 MB, and what frontends there are.
+class Migration;
+
+// Sizes of the maps, fixed when they are first made. The defaults take about 100 MB, and what frontends there are.
 struct SockCapacities {
-  std::uint32_t frontends = 262'144;   // of each family, and one for each of their addresses
-  std::uint32_t services = 262'144;    // entries: Service ports by family
-  std::uint32_t run_slots = 1U << 21;  // backends of all services, and as many again while sets change; Maglev tables
-  std::uint32_t backends = 262'144;    // of each family
-  std::uint32_t affinities = 65'536;   // clients × services remembered, of each family
-  std::uint32_t clients = 16'384;      // network namespaces served
-  std::uint32_t spilled = 16'384;      // peers of UDP sockets that talk to more than four services
+  std::uint32_t frontends = 262'144;  // of each family, and one for each of their addresses
+  std::uint32_t services = 262'144;   // entries: Service ports by family
+  // Backends of all services, and as many again while sets change. A service that hashes has a table of up to a
+  // million: so there is room for the largest one, for what is to take its place, and for all others.
+  std::uint32_t run_slots = 3U << 20;
+  std::uint32_t backends = 262'144;   // of each family
+  std::uint32_t affinities = 65'536;  // clients × services remembered, of each family
+  std::uint32_t clients = 16'384;     // network namespaces served
+  std::uint32_t spilled = 16'384;     // peers of UDP sockets that talk to more than four services
 };
 
 // The cgroup2 mount of this machine (on a hybrid one /sys/fs/cgroup/unified).
@@ -32,9 +36,13 @@ Result<std::string> find_cgroup2_root();
 // programs, maps and links live on by their pins. Cost: load about 50 ms.
 class SockPrograms {
  public:
-  // Loads the programs beside those that run now, over the maps pinned in `root` (or new ones). Attaches nothing. The
-  // calling thread is in the node's network namespace, whose loopback is the one that Services can be at.
-  static Result<std::unique_ptr<SockPrograms>> load(const BpfRoot& root, const SockCapacities& capacities);
+  // Loads the programs beside those that run now, over the maps pinned in `root` (or new ones), or over those of a
+  // migration. Attaches nothing. The calling thread is in the node's network namespace, whose loopback is the one that
+  // Services can be at.
+  static Result<std::unique_ptr<SockPrograms>> load(const BpfRoot& root, const SockCapacities& capacities,
+                                                    Migration* migration = nullptr);
+  // The maps pinned in `root` that load() would refuse for these capacities.
+  static Result<std::vector<std::string>> changed_maps(const BpfRoot& root, const SockCapacities& capacities);
   ~SockPrograms();
 
   // Lets the hooks of the cgroup at `cgroup_root` run these programs, one atomic replacement each.

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
 
@@ -13,6 +15,36 @@
 #include "agent/netlink/message.h"
 
 namespace fairlead::netlink {
+namespace {
+
+// States in which a socket has a peer; a connected UDP socket is "established".
+std::uint32_t connected_states(std::uint8_t protocol) {
+  std::uint32_t states = 1U << TCP_ESTABLISHED;
+  if (protocol != IPPROTO_TCP) return states;
+  for (const int state : {TCP_SYN_SENT, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING}) {
+    states |= 1U << state;
+  }
+  return states;
+}
+
+std::span<const std::uint8_t> bytes_of(const nlattr* attribute) {
+  if (attribute == nullptr) return {};
+  return {static_cast<const std::uint8_t*>(nla_data(attribute)), static_cast<std::size_t>(nla_len(attribute))};
+}
+
+const nlattr* find_inside(std::span<const std::uint8_t> attributes, int type) {
+  return nla_find(reinterpret_cast<const nlattr*>(attributes.data()), static_cast<int>(attributes.size()), type);
+}
+
+// The value of the one map that was asked for; empty: the socket has none.
+std::span<const std::uint8_t> memory_of(const nlmsghdr* message) {
+  const nlattr* storages =
+      nlmsg_find_attr(const_cast<nlmsghdr*>(message), sizeof(inet_diag_msg), INET_DIAG_SK_BPF_STORAGES);
+  const nlattr* storage = find_inside(bytes_of(storages), SK_DIAG_BPF_STORAGE);
+  return bytes_of(find_inside(bytes_of(storage), SK_DIAG_BPF_STORAGE_MAP_VALUE));
+}
+
+}  // namespace
 
 Result<SockDiag> SockDiag::open_in(const std::string& path) {
   const UniqueFd there(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -26,6 +58,22 @@ Result<SockDiag> SockDiag::open_in(const std::string& path) {
   if (setns(own.get(), CLONE_NEWNET) != 0) std::abort();  // a thread that is astray must do nothing more
   if (!kernel) return fail_with(std::move(kernel).error(), fmt::format("network namespace {}", path));
   return SockDiag(std::move(*kernel));
+}
+
+Result<> SockDiag::visit_connected(std::uint8_t family, std::uint8_t protocol, int storage, const VisitSocket& visit) {
+  inet_diag_req_v2 request{};
+  request.sdiag_family = family;
+  request.sdiag_protocol = protocol;
+  request.idiag_states = connected_states(protocol);
+  Message message(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request);
+  message.begin(INET_DIAG_REQ_SK_BPF_STORAGES)
+      .u32(SK_DIAG_BPF_STORAGE_REQ_MAP_FD, static_cast<std::uint32_t>(storage))
+      .end();
+  return kernel_.exchange(message, "list connected sockets", [&](const nlmsghdr* answer) {
+    if (nlmsg_datalen(answer) < static_cast<int>(sizeof(inet_diag_msg))) return;
+    const auto* socket = static_cast<const inet_diag_msg*>(nlmsg_data(answer));
+    visit({{socket->idiag_family, protocol, socket->id}, socket->idiag_inode, memory_of(answer)});
+  });
 }
 
 Result<bool> SockDiag::destroy(const KernelSocket& socket) {

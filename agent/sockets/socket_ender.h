@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/model/rows.h"
+#include "agent/netlink/sock_diag.h"
 #include "agent/state/table.h"
 
 namespace fairlead::sockets {
@@ -28,8 +30,9 @@ namespace fairlead::sockets {
 // agent that dies in between: its successor looks as soon as it knows the namespaces.
 //
 // Owner: main.cc. Thread: its loop, which enters network namespaces for short; nothing that depends on its namespace
-// may share it. Cost: one walk over all connected sockets of services, then 0.1 ms a namespace that has dead ones.
-// Counts: fairlead_sockets_ended_total{protocol}, fairlead_sockets_end_seconds, fairlead_sockets_end_failures_total.
+// may share it. Cost: one walk over all connected sockets of services, then 0.1 ms a namespace that has dead ones;
+// where the kernel gives no such walk, a walk over the machine's sockets for each namespace. Counts:
+// fairlead_sockets_ended_total{protocol}, fairlead_sockets_end_seconds, fairlead_sockets_end_failures_total.
 class SocketEnder {
  public:
   struct Deps {
@@ -46,7 +49,18 @@ class SocketEnder {
   void namespaces_changed(const state::Delta<model::ServedNetns>& delta);
   void end_dead();
   // How many ended.
-  Result<std::size_t> end_in(const std::string& path, std::span<const dead_socket> sockets);
+  std::size_t end_listed();
+  std::size_t end_asked();
+  // A socket that is connected to where a backend was, and what it remembers is still to be read.
+  struct Suspect {
+    netlink::SockDiag* kernel = nullptr;
+    netlink::KernelSocket socket;
+    SocketAddress peer;
+  };
+  Result<std::size_t> end_asked_in(netlink::SockDiag& kernel, std::uint8_t protocol,
+                                   const std::set<SocketAddress>& retired, std::map<std::uint64_t, Suspect>& unread);
+  Result<std::size_t> end_all(netlink::SockDiag& kernel, std::span<const netlink::KernelSocket> sockets);
+  std::size_t take(const Result<std::size_t>& in_one);
   void failed(const Error& error);
 
   Loop& loop_;
@@ -58,6 +72,7 @@ class SocketEnder {
   prometheus::Counter& failures_;
   std::map<std::uint64_t, std::string> paths_;  // of the namespaces, by cookie
   bool complete_ = false;                       // they are all known, and were looked at
+  bool cannot_end_ = false;                     // and it was said
   Subscription retry_;
 };
 

@@ -13,6 +13,8 @@
  *   ct_shards    array       family * CT_SHARDS + shard (family 0: IPv4), struct ct_shard
  *   ct_config    array       0, struct ct_config
  *   ct_counters  per-CPU     enum ct_counter, packets or connections
+ *   old_…        where connections are moved out of, while the agent changes the size of these maps; old_ct_move:
+ *                array, 0, struct ct_move
  *   frags4/6     LRU hash    struct frag_key_v4 or _v6, struct frag: the ports of a datagram's first fragment
  *
  * Times are the low 32 bits of jiffies; compare by the sign of a difference.
@@ -73,6 +75,7 @@ enum ct_life {
 enum ct_flags {
 	CT_TRANSLATED = 1, /* `from`, `to` differ from `client`, `server`: there are two keys */
 	CT_FROM_NODE = 2,  /* the node itself began it: its policy is not asked */
+	CT_MOVED = 4,      /* it is in another set of maps now: this slot is never used again */
 };
 
 /* Which way a packet goes. */
@@ -169,6 +172,15 @@ struct ct_shard {
 	__u32 ring_tail;        /* … and taken out at its old end */
 	__u32 swept;            /* jiffies of the last tick */
 	__u32 reserved[5];
+};
+
+/* The move of connections from one set of maps into another (bpf/lib/ct_move.h). */
+struct ct_move {
+	__u32 all_look; /* every program looks into both sets: new connections go into the new one */
+	__u32 next[2];  /* the slot of the old set to go on at: IPv4, IPv6 */
+	__u32 moved;    /* connections … */
+	__u32 lost;     /* … and those for which there was no room */
+	__u32 reserved;
 };
 
 struct ct_config {
@@ -275,6 +287,7 @@ FL_ABI_ASSERT(sizeof(struct ct_index) == 8, "layout of struct ct_index is shared
 FL_ABI_ASSERT(sizeof(struct ct_key_v4) == 16, "layout of struct ct_key_v4 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct ct_key_v6) == 40, "layout of struct ct_key_v6 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct ct_shard) == 64, "layout of struct ct_shard is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct ct_move) == 24, "layout of struct ct_move is shared with the agent");
 FL_ABI_ASSERT(sizeof(struct ct_config) == 128, "layout of struct ct_config is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct frag_key_v4) == 12, "layout of struct frag_key_v4 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct frag_key_v6) == 40, "layout of struct frag_key_v6 is shared and pinned");

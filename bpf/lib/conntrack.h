@@ -173,6 +173,20 @@ static __always_inline __u32 form_of(const struct ct_head *head, const struct pa
 	return FORM_FOREIGN;
 }
 
+/* What a key leads to. Where there are two sets, it may be moved from the old one while we look. */
+static __always_inline const struct ct_index *find_key(const void *key, __u32 *set, bool is_v4)
+{
+	const struct ct_index *index = bpf_map_lookup_elem(ct_hash(0, is_v4), key);
+
+	if (index || !ct_moves(is_v4))
+		return index;
+	index = bpf_map_lookup_elem(ct_hash(CT_OLD, is_v4), key);
+	if (!index)
+		return bpf_map_lookup_elem(ct_hash(0, is_v4), key);
+	*set = CT_OLD;
+	return index;
+}
+
 /*
  * One look. A hash value may change under a reader's eyes, so it is only believed where the slot agrees with it and
  * with the packet.
@@ -180,7 +194,7 @@ static __always_inline __u32 form_of(const struct ct_head *head, const struct pa
 static __always_inline void look(struct connection *found, const struct packet *packet, bool inner, bool is_v4)
 {
 	const struct ct_index *index;
-	__u32 generation, life;
+	__u32 generation, life, set = 0;
 
 	found->form = FORM_NONE;
 	if (is_v4) {
@@ -188,17 +202,17 @@ static __always_inline void look(struct connection *found, const struct packet *
 			ct_key_of_v4(packet->source.words[3], packet->source_port, packet->destination.words[3],
 				     packet->destination_port, packet->protocol);
 
-		index = bpf_map_lookup_elem(&ct4, &key);
+		index = find_key(&key, &set, true);
 	} else {
 		struct ct_key_v6 key;
 
 		ct_set_key_v6(&key, &packet->source, packet->source_port, &packet->destination,
 			      packet->destination_port, packet->protocol);
-		index = bpf_map_lookup_elem(&ct6, &key);
+		index = find_key(&key, &set, false);
 	}
 	if (!index)
 		return;
-	found->index = READ_ONCE(index->slot);
+	found->index = READ_ONCE(index->slot) | set;
 	generation = READ_ONCE(index->generation);
 	found->head = ct_slot(found->index, is_v4);
 	if (!found->head)
@@ -294,12 +308,12 @@ static __always_inline __u32 *judged_of(struct ct_head *head, bool is_v4)
 	return is_v4 ? ((struct ct_slot_v4 *)head)->judged : ((struct ct_slot_v6 *)head)->judged;
 }
 
-/* Whether the connection that a key leads to is over, or expired, so that another may have the key. */
-static __always_inline bool makes_room(const struct ct_index *held, struct connection *other, bool is_v4)
+/* Whether the connection that a key of the set leads to is over, or expired, so that another may have the key. */
+static __always_inline bool makes_room(const struct ct_index *held, __u32 set, struct connection *other, bool is_v4)
 {
 	const __u32 generation = READ_ONCE(held->generation) & (~0U >> CT_LIFE_BITS);
 
-	other->index = READ_ONCE(held->slot);
+	other->index = READ_ONCE(held->slot) | (ct_is_old(set, is_v4) ? CT_OLD : 0);
 	other->head = ct_slot(other->index, is_v4);
 	if (!other->head)
 		return false;
@@ -308,20 +322,29 @@ static __always_inline bool makes_room(const struct ct_index *held, struct conne
 	       (other->tag & CT_LIFE_MASK) != CT_DYING && (is_expired(other) || is_over(other->head->state));
 }
 
+/* Has the key's holder in the set make room for another: false where it goes on. */
+static __always_inline bool clear_key(const void *key, __u32 set, bool is_v4)
+{
+	const struct ct_index *held = bpf_map_lookup_elem(ct_hash(set, is_v4), key);
+	struct connection other;
+
+	return held && makes_room(held, set, &other, is_v4) && end_connection(other.index, other.tag, is_v4);
+}
+
 /* Takes a key for a slot; -EEXIST where another connection has it. One that is over, or expired, makes room. */
 static __always_inline long take_key(const void *key, __u32 index, __u32 generation, bool is_v4)
 {
-	const struct ct_index value = { index, generation };
-	const struct ct_index *held;
-	struct connection other;
-	long result = bpf_map_update_elem(ct_hash(is_v4), key, &value, BPF_NOEXIST);
+	const struct ct_index value = { ct_is_old(index, is_v4) ? index & ~CT_OLD : index, generation };
+	long result;
 
-	if (result != -EEXIST)
-		return result;
-	held = bpf_map_lookup_elem(ct_hash(is_v4), key);
-	if (!held || !makes_room(held, &other, is_v4) || !end_connection(other.index, other.tag, is_v4))
+	/* What is still to be moved has its keys as well. */
+	if (ct_moves(is_v4) && !(index & CT_OLD) && bpf_map_lookup_elem(ct_hash(CT_OLD, is_v4), key) &&
+	    !clear_key(key, CT_OLD, is_v4))
 		return -EEXIST;
-	return bpf_map_update_elem(ct_hash(is_v4), key, &value, BPF_NOEXIST);
+	result = bpf_map_update_elem(ct_hash(index, is_v4), key, &value, BPF_NOEXIST);
+	if (result != -EEXIST || !clear_key(key, index, is_v4))
+		return result;
+	return bpf_map_update_elem(ct_hash(index, is_v4), key, &value, BPF_NOEXIST);
 }
 
 /* Gives back a slot whose keys were not to be had. Who found it by its reverse key meanwhile finds it gone. */
@@ -349,7 +372,7 @@ static __always_inline int insert_connection(struct connection *made, const stru
 	__u32 generation, *judged;
 	long result = 0;
 
-	head = take_slot(&made->index, is_v4);
+	head = take_slot(&made->index, ct_target(is_v4), is_v4);
 	if (!head) {
 		ct_count(CT_REFUSED);
 		return -ENOSPC;
@@ -386,7 +409,7 @@ static __always_inline int insert_connection(struct connection *made, const stru
 		result = take_key(&key, made->index, generation, is_v4);
 		if (result && translated) {
 			reverse_key(head, &key, is_v4);
-			bpf_map_delete_elem(ct_hash(is_v4), &key);
+			bpf_map_delete_elem(ct_hash(made->index, is_v4), &key);
 		}
 	}
 	if (result) {

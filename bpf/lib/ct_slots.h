@@ -2,6 +2,10 @@
 /*
  * The slab: connections' maps, taking and giving back slots, ending a connection. Slots of a shard that were used are
  * on its list, the others are numbered from `fresh` on. Neither locks nor waits.
+ *
+ * While the agent moves connections into maps of another size (bpf/lib/ct_move.h), there are two sets of maps, and
+ * CT_OLD in a slot's number says which set it is of. Otherwise the verifier finds that nothing can be of the old one,
+ * and leaves it out.
  */
 #pragma once
 
@@ -12,6 +16,11 @@
 /* Sizes, set by the agent before the load. */
 const volatile __u32 ct_shard_slots[2] = { 1, 1 }; /* slots of one shard: IPv4, IPv6 */
 const volatile __u32 ct_ring_size[2] = { 1, 1 };   /* places for unanswered connections */
+/* … and of the set that connections are moved out of; 0: none is. */
+const volatile __u32 ct_old_shard_slots[2] = { 0, 0 };
+const volatile __u32 ct_old_ring_size[2] = { 0, 0 };
+
+#define CT_OLD (1U << 31)
 
 #define CT_HASH(name, key_type)                  \
 	struct {                                 \
@@ -37,12 +46,26 @@ CT_ARRAY(ct6_slots, struct ct_slot_v6, BPF_F_MMAPABLE);
 CT_ARRAY(ct4_ring, struct ct_index, 0);
 CT_ARRAY(ct6_ring, struct ct_index, 0);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2 * CT_SHARDS);
-	__type(key, __u32);
-	__type(value, struct ct_shard);
-} ct_shards SEC(".maps");
+CT_HASH(old_ct4, struct ct_key_v4);
+CT_HASH(old_ct6, struct ct_key_v6);
+CT_ARRAY(old_ct4_slots, struct ct_slot_v4, BPF_F_MMAPABLE);
+CT_ARRAY(old_ct6_slots, struct ct_slot_v6, BPF_F_MMAPABLE);
+CT_ARRAY(old_ct4_ring, struct ct_index, 0);
+CT_ARRAY(old_ct6_ring, struct ct_index, 0);
+
+#define CT_SHARD_ARRAY(name)                        \
+	struct {                                    \
+		__uint(type, BPF_MAP_TYPE_ARRAY);   \
+		__uint(max_entries, 2 * CT_SHARDS); \
+		__type(key, __u32);                 \
+		__type(value, struct ct_shard);     \
+	} name SEC(".maps")
+
+CT_SHARD_ARRAY(ct_shards);
+CT_SHARD_ARRAY(old_ct_shards);
+
+/* [0]: how far the move is. */
+CT_ARRAY(old_ct_move, struct ct_move, 0);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -59,26 +82,55 @@ static __always_inline void ct_count(__u32 counter)
 		(*count)++;
 }
 
+/* Whether there are two sets: a constant to the verifier. */
+static __always_inline bool ct_moves(bool is_v4)
+{
+	return ct_old_shard_slots[is_v4 ? 0 : 1] != 0;
+}
+
+static __always_inline bool ct_is_old(__u32 index, bool is_v4)
+{
+	return ct_moves(is_v4) && index & CT_OLD;
+}
+
 static __always_inline struct ct_head *ct_slot(__u32 index, bool is_v4)
 {
+	if (ct_is_old(index, is_v4)) {
+		index &= ~CT_OLD;
+		return is_v4 ? bpf_map_lookup_elem(&old_ct4_slots, &index)
+			     : bpf_map_lookup_elem(&old_ct6_slots, &index);
+	}
 	return is_v4 ? bpf_map_lookup_elem(&ct4_slots, &index) : bpf_map_lookup_elem(&ct6_slots, &index);
 }
 
-static __always_inline void *ct_hash(bool is_v4)
+/* From here on `set` is any slot's number, of which CT_OLD alone counts. */
+static __always_inline void *ct_hash(__u32 set, bool is_v4)
 {
+	if (ct_is_old(set, is_v4))
+		return is_v4 ? (void *)&old_ct4 : (void *)&old_ct6;
 	return is_v4 ? (void *)&ct4 : (void *)&ct6;
 }
 
-static __always_inline __u32 slots_of_shard(bool is_v4)
+static __always_inline __u32 slots_of_shard(__u32 set, bool is_v4)
 {
-	return ct_shard_slots[is_v4 ? 0 : 1];
+	return ct_is_old(set, is_v4) ? ct_old_shard_slots[is_v4 ? 0 : 1] : ct_shard_slots[is_v4 ? 0 : 1];
 }
 
-static __always_inline struct ct_shard *ct_shard(__u32 shard, bool is_v4)
+static __always_inline struct ct_shard *ct_shard(__u32 shard, __u32 set, bool is_v4)
 {
 	const __u32 key = (shard % CT_SHARDS) + (is_v4 ? 0 : CT_SHARDS);
 
-	return bpf_map_lookup_elem(&ct_shards, &key);
+	return ct_is_old(set, is_v4) ? bpf_map_lookup_elem(&old_ct_shards, &key)
+				     : bpf_map_lookup_elem(&ct_shards, &key);
+}
+
+/* The set that new connections go into: the old one, until every program looks into both. */
+static __always_inline __u32 ct_target(bool is_v4)
+{
+	const __u32 key = 0;
+	const struct ct_move *move = ct_moves(is_v4) ? bpf_map_lookup_elem(&old_ct_move, &key) : NULL;
+
+	return move && !READ_ONCE(move->all_look) ? CT_OLD : 0;
 }
 
 static __always_inline __u32 make_tag(__u32 generation, __u32 life)
@@ -94,8 +146,9 @@ static __always_inline bool change_tag(struct ct_head *head, __u32 before, __u32
 /* Puts a slot that is DYING and in no hash back on its shard's list, of the next generation. */
 static __always_inline void give_back(struct ct_head *head, __u32 index, bool is_v4)
 {
-	const __u32 per_shard = slots_of_shard(is_v4);
-	struct ct_shard *shard = per_shard ? ct_shard(index / per_shard, is_v4) : NULL;
+	const __u32 per_shard = slots_of_shard(index, is_v4);
+	const __u32 number = ct_is_old(index, is_v4) ? index & ~CT_OLD : index;
+	struct ct_shard *shard = per_shard ? ct_shard(number / per_shard, index, is_v4) : NULL;
 	const __u32 dying = head->tag;
 
 	if (!shard)
@@ -105,7 +158,7 @@ static __always_inline void give_back(struct ct_head *head, __u32 index, bool is
 
 		head->next = top;
 		head->tag = make_tag((dying >> CT_LIFE_BITS) + 1, CT_FREE);
-		if (__sync_val_compare_and_swap(&shard->free, top, ((top >> 32) + 1) << 32 | (index + 1)) == top)
+		if (__sync_val_compare_and_swap(&shard->free, top, ((top >> 32) + 1) << 32 | (number + 1)) == top)
 			return;
 	}
 	/* Others were quicker each time: the sweep tries again. */
@@ -116,14 +169,15 @@ static __always_inline void give_back(struct ct_head *head, __u32 index, bool is
 struct ct_walk {
 	__u32 first; /* shard to begin with */
 	__u32 index; /* of the slot that was taken */
+	__u32 set;   /* to take it from */
 	__u32 is_v4;
 	__u32 found;
 };
 
 static __always_inline int take_from(struct ct_walk *walk, __u32 number, bool is_v4)
 {
-	struct ct_shard *shard = ct_shard(number, is_v4);
-	const __u32 per_shard = slots_of_shard(is_v4);
+	struct ct_shard *shard = ct_shard(number, walk->set, is_v4);
+	const __u32 per_shard = slots_of_shard(walk->set, is_v4);
 	const struct ct_head *head;
 	__u64 top;
 	__u32 index, next;
@@ -133,13 +187,13 @@ static __always_inline int take_from(struct ct_walk *walk, __u32 number, bool is
 	top = READ_ONCE(shard->free);
 	index = top;
 	if (index) {
-		head = ct_slot(index - 1, is_v4);
+		head = ct_slot((index - 1) | walk->set, is_v4);
 		if (!head)
 			return 0;
 		next = READ_ONCE(head->next);
 		if (__sync_val_compare_and_swap(&shard->free, top, ((top >> 32) + 1) << 32 | next) != top)
 			return 0;
-		walk->index = index - 1;
+		walk->index = (index - 1) | walk->set;
 		walk->found = 1;
 		return 1;
 	}
@@ -148,7 +202,7 @@ static __always_inline int take_from(struct ct_walk *walk, __u32 number, bool is
 	index = __sync_fetch_and_add(&shard->fresh, 1);
 	if (index >= per_shard)
 		return 0;
-	walk->index = number % CT_SHARDS * per_shard + index;
+	walk->index = (number % CT_SHARDS * per_shard + index) | walk->set;
 	walk->found = 1;
 	return 1;
 }
@@ -192,12 +246,13 @@ static __always_inline void reverse_key(const struct ct_head *head, void *key, b
 /* Takes the key out of the hash if it leads to the slot: 0, or -errno where it may be there still. */
 static __always_inline long remove_key(const void *key, __u32 index, __u32 generation, bool is_v4)
 {
-	const struct ct_index *held = bpf_map_lookup_elem(ct_hash(is_v4), key);
+	const struct ct_index *held = bpf_map_lookup_elem(ct_hash(index, is_v4), key);
+	const __u32 number = ct_is_old(index, is_v4) ? index & ~CT_OLD : index;
 	long result;
 
-	if (!held || READ_ONCE(held->slot) != index || READ_ONCE(held->generation) != generation)
+	if (!held || READ_ONCE(held->slot) != number || READ_ONCE(held->generation) != generation)
 		return 0;
-	result = bpf_map_delete_elem(ct_hash(is_v4), key);
+	result = bpf_map_delete_elem(ct_hash(index, is_v4), key);
 	return result == -ENOENT ? 0 : result;
 }
 
@@ -252,25 +307,33 @@ static __always_inline bool end_connection(__u32 index, __u32 tag, bool is_v4)
 }
 
 /* The shard whose record counts the family's ring: all processors share one, which is in order of age. */
-static __always_inline struct ct_shard *ring_of(bool is_v4)
+static __always_inline struct ct_shard *ring_of(__u32 set, bool is_v4)
 {
-	return ct_shard(0, is_v4);
+	return ct_shard(0, set, is_v4);
 }
 
-static __always_inline struct ct_index *ring_place(__u32 position, bool is_v4)
+static __always_inline __u32 size_of_ring(__u32 set, bool is_v4)
 {
-	const __u32 size = ct_ring_size[is_v4 ? 0 : 1];
+	return ct_is_old(set, is_v4) ? ct_old_ring_size[is_v4 ? 0 : 1] : ct_ring_size[is_v4 ? 0 : 1];
+}
+
+static __always_inline struct ct_index *ring_place(__u32 position, __u32 set, bool is_v4)
+{
+	const __u32 size = size_of_ring(set, is_v4);
 	const __u32 key = size ? position % size : 0;
 
+	if (ct_is_old(set, is_v4))
+		return is_v4 ? bpf_map_lookup_elem(&old_ct4_ring, &key) : bpf_map_lookup_elem(&old_ct6_ring, &key);
 	return is_v4 ? bpf_map_lookup_elem(&ct4_ring, &key) : bpf_map_lookup_elem(&ct6_ring, &key);
 }
 
 /* Ends the unanswered connection that a place in the ring names, if it is one still. */
-static __always_inline bool reclaim(const struct ct_index *place, bool is_v4)
+static __always_inline bool reclaim(const struct ct_index *place, __u32 set, bool is_v4)
 {
-	const __u32 index = READ_ONCE(place->slot) - 1;
+	const __u32 number = READ_ONCE(place->slot) - 1;
+	const __u32 index = number | (ct_is_old(set, is_v4) ? CT_OLD : 0);
 	const __u32 tag = make_tag(READ_ONCE(place->generation), CT_NEW);
-	struct ct_head *head = ct_slot(index, is_v4); /* none where the place was never used */
+	struct ct_head *head = number & CT_OLD ? NULL : ct_slot(index, is_v4); /* none where the place was never used */
 
 	if (!head || READ_ONCE(head->tag) != tag || !end_connection(index, tag, is_v4))
 		return false;
@@ -280,8 +343,8 @@ static __always_inline bool reclaim(const struct ct_index *place, bool is_v4)
 
 static __always_inline int reclaim_oldest(struct ct_walk *walk, bool is_v4)
 {
-	const __u32 size = ct_ring_size[is_v4 ? 0 : 1];
-	struct ct_shard *ring = ring_of(is_v4);
+	const __u32 size = size_of_ring(walk->set, is_v4);
+	struct ct_shard *ring = ring_of(walk->set, is_v4);
 	const struct ct_index *place;
 	__u32 head, tail, oldest;
 
@@ -294,8 +357,8 @@ static __always_inline int reclaim_oldest(struct ct_walk *walk, bool is_v4)
 	oldest = head - tail > size ? head - size : tail; /* the head may have gone round */
 	if (__sync_val_compare_and_swap(&ring->ring_tail, tail, oldest + 1) != tail)
 		return 0;
-	place = ring_place(oldest, is_v4);
-	walk->found = place && reclaim(place, is_v4);
+	place = ring_place(oldest, walk->set, is_v4);
+	walk->found = place && reclaim(place, walk->set, is_v4);
 	return walk->found;
 }
 
@@ -307,10 +370,10 @@ static long reclaim_step(__u32 i, struct ct_walk *walk)
 /* So many places of the ring are looked at for a slot: where most were answered, refusal is cheaper than the search. */
 #define CT_RECLAIM_TRIES 1024
 
-/* Takes a slot, FILLING from here on, by reclaiming if need be; NULL: full. */
-static __always_inline struct ct_head *take_slot(__u32 *index, bool is_v4)
+/* Takes a slot of the set, FILLING from here on, by reclaiming if need be; NULL: full. */
+static __always_inline struct ct_head *take_slot(__u32 *index, __u32 set, bool is_v4)
 {
-	struct ct_walk walk = { .first = bpf_get_smp_processor_id(), .is_v4 = is_v4 };
+	struct ct_walk walk = { .first = bpf_get_smp_processor_id(), .set = set, .is_v4 = is_v4 };
 	struct ct_head *head;
 
 	bpf_loop(4 * CT_SHARDS, take_step, &walk, 0);
@@ -334,15 +397,15 @@ static __always_inline struct ct_head *take_slot(__u32 *index, bool is_v4)
 /* Puts an unanswered connection into the ring; the one that was there a round before is reclaimed. */
 static __always_inline void enter_ring(__u32 index, __u32 generation, bool is_v4)
 {
-	struct ct_shard *ring = ring_of(is_v4);
+	struct ct_shard *ring = ring_of(index, is_v4);
 	struct ct_index *place;
 
 	if (!ring)
 		return;
-	place = ring_place(__sync_fetch_and_add(&ring->ring_head, 1), is_v4);
+	place = ring_place(__sync_fetch_and_add(&ring->ring_head, 1), index, is_v4);
 	if (!place)
 		return;
-	reclaim(place, is_v4);
-	place->slot = index + 1;
+	reclaim(place, index, is_v4);
+	place->slot = (ct_is_old(index, is_v4) ? index & ~CT_OLD : index) + 1;
 	place->generation = generation;
 }

@@ -17,7 +17,7 @@ static __always_inline enum drop_reason finish(struct __sk_buff *skb, struct scr
 	struct packet *packet = &scratch->packet;
 	struct rewrite *to = &scratch->flow.to;
 	enum drop_reason reason = parse_transport(skb, packet, is_v4, false);
-	struct connection of;
+	struct connection of = {};
 
 	if (!reason && packet->kind == KIND_TRACKED)
 		reason = resolve_fragment(packet, is_v4);

@@ -139,7 +139,7 @@ static __always_inline enum drop_reason relate(struct __sk_buff *skb, struct pac
 					       bool is_v4)
 {
 	struct packet *inner = &work->inner;
-	struct connection of;
+	struct connection of = {};
 
 	inner->fragment_id = 0;
 	if (parse_network(skb, packet->transport + sizeof(struct icmp), inner, is_v4) ||

@@ -16,19 +16,20 @@ static __always_inline bool is_tuple_free(const struct rewrite *to, __u8 protoco
 {
 	const struct ct_index *held;
 	struct connection other;
+	__u32 set = 0;
 
 	if (is_v4) {
 		const struct ct_key_v4 key = ct_key_of_v4(to->source.words[3], to->source_port,
 							  to->destination.words[3], to->destination_port, protocol);
 
-		held = bpf_map_lookup_elem(&ct4, &key);
+		held = find_key(&key, &set, true);
 	} else {
 		struct ct_key_v6 key;
 
 		ct_set_key_v6(&key, &to->source, to->source_port, &to->destination, to->destination_port, protocol);
-		held = bpf_map_lookup_elem(&ct6, &key);
+		held = find_key(&key, &set, false);
 	}
-	return !held || makes_room(held, &other, is_v4);
+	return !held || makes_room(held, set, &other, is_v4);
 }
 
 /* Makes a packet that leaves the cluster leave under the node's address. */

@@ -27,7 +27,7 @@ static __always_inline enum drop_reason follow(const struct connection *of, cons
 /* Begins the connection of a packet that leaves as flow->to says, if it is one to begin one. */
 static __always_inline enum drop_reason begin(const struct packet *packet, struct flow *flow, bool is_v4)
 {
-	struct connection of;
+	struct connection of = {};
 	int result;
 
 	if (packet->signal == SIGNAL_ANSWER)

@@ -60,5 +60,16 @@ TEST(LayoutDifference, NamesWhatMovedOrChangedItsSize) {
   EXPECT_EQ(layout_difference(before, Struct({{"mark", 4}, {"port", 2}, {"state", 2}})), "tag");
 }
 
+TEST(FieldCopies, FollowTheNames) {
+  const Struct before({{"tag", 4}, {"port", 2}, {"state", 2}, {"old", 4}});
+  const Struct after({{"fresh", 4}, {"state", 4}, {"tag", 4}, {"port", 2}, {"reserved", 2}});
+  const auto copies = field_copies(before, after);
+  EXPECT_EQ(copies, (std::vector<FieldCopy>{{6, 4, 2}, {0, 8, 4}, {4, 12, 2}}));
+  const std::vector<std::uint8_t> from{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  std::vector<std::uint8_t> to(16, 0xff);
+  convert(copies, from, to);
+  EXPECT_EQ(to, (std::vector<std::uint8_t>{0, 0, 0, 0, 7, 8, 0, 0, 1, 2, 3, 4, 5, 6, 0, 0}));
+}
+
 }  // namespace
 }  // namespace fairlead::datapath
