@@ -245,8 +245,10 @@ Result<> Migration::fill(const bpf_map* map) {
   replaced = {open_pinned(root_.map_path(name)), bpf_map__fd(map), {}};
   if (!replaced.old) return fail_errno(errno, fmt::format("map {}: open", root_.map_path(name)));
   if (counts_use(name)) {
-    if (const auto old = open_use(replaced.old.get(), name))
-      replaced.copied.assign(&(*old)[0], &(*old)[0] + old->size());
+    if (const auto old = open_use(replaced.old.get(), name)) {
+      const auto all = old->run(0, old->size());
+      replaced.copied.assign(all.begin(), all.end());
+    }
   }
   return copy_map(replaced.old.get(), replaced.fresh);
 }

@@ -161,9 +161,10 @@ Json Flows::seen_since(const Filter& filter, std::uint64_t after) const {
 }
 
 void Flows::monitor(Filter filter, Json args, Reply<Json> reply) {
-  keep_looking();
   const auto given = args.is_object() ? args.find("after") : args.end();
   const bool resumed = args.is_object() && given != args.end() && given->is_number_unsigned();
+  keep_looking();
+  if (!resumed) look_for_connections();  // what began before is no news to who begins to monitor
   const std::uint64_t after = resumed ? given->get<std::uint64_t>() : first_ + seen_.size();
   Json now = seen_since(filter, after);
   if (!now["items"].empty() || now["lost"] != 0) return reply(std::move(now));
@@ -199,6 +200,7 @@ void Flows::keep_looking() {
   const bool looking = monitored_ != TimePoint() && clock_.now() - monitored_ < kMonitorRests;
   monitored_ = clock_.now();
   if (looking) return;
+  new_connections_.forget();
   look_for_connections();
   look_timer_ = loop_.every(deps_.look_period, [this] { look_for_connections(); });
 }
