@@ -157,6 +157,7 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
   Elements& held = live.elements;
   const std::uint32_t index = held.service;
   const bool is_new = !services_.contains(index);
+  const Protocol protocol = entry.frontends.front().protocol;
 
   // What stays keeps its element; what is suspect keeps nothing.
   std::map<Backend, std::uint32_t> before;
@@ -213,8 +214,8 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
       held.count = count;
     }
     maps_.publish(index, held.base, held.count, entry.affinity_timeout_s, entry.balancing);
-    retire(held.family, draining, BACKEND_DRAINING);
-    retire(held.family, old.backends, BACKEND_GONE);
+    retire(held.family, protocol, draining, BACKEND_DRAINING);
+    retire(held.family, protocol, old.backends, BACKEND_GONE);
     held.backends = ids;
     held.draining = draining;
   };
@@ -226,7 +227,7 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
   if (is_new) publish();
   if (auto done = add_frontends(added, index); !done) {
     if (is_new) {
-      retire(held.family, held.backends, BACKEND_GONE);
+      retire(held.family, protocol, held.backends, BACKEND_GONE);
       ids_.retire(taken);
     } else {
       ids_.put(taken);
@@ -307,16 +308,18 @@ Result<> BpfLoadBalancer::drop(std::uint32_t index) {
   FL_TRY(erase_frontends(live.entry.frontends, index));
   if (index != 0) maps_.free_service(index);
   for (const auto& ids : {live.elements.backends, live.elements.draining}) {
-    retire(live.elements.family, ids, BACKEND_GONE);
+    const Protocol protocol = live.entry.frontends.empty() ? Protocol::kTcp : live.entry.frontends.front().protocol;
+    retire(live.elements.family, protocol, ids, BACKEND_GONE);
   }
   ids_.retire(std::move(live.elements));
   services_.erase(index);
   return {};
 }
 
-void BpfLoadBalancer::retire(Family family, std::span<const std::uint32_t> ids, backend_state state) {
+void BpfLoadBalancer::retire(Family family, Protocol protocol, std::span<const std::uint32_t> ids,
+                             backend_state state) {
   for (const std::uint32_t id : ids) maps_.set_state(family, id, state);
-  if (!ids.empty()) gone_.send({});
+  if (!ids.empty()) gone_.send({protocol});
 }
 
 Result<> BpfLoadBalancer::remove(const std::string& name) {

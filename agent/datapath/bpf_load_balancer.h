@@ -55,7 +55,7 @@ class BpfLoadBalancer final : public LoadBalancer {
   // Takes the service out of the maps.
   Result<> drop(std::uint32_t index);
   // Says of backend elements that nobody can choose any more what they are from now on, and tells that there are such.
-  void retire(Family family, std::span<const std::uint32_t> ids, backend_state state);
+  void retire(Family family, Protocol protocol, std::span<const std::uint32_t> ids, backend_state state);
 
   ServiceMaps maps_;
   std::map<std::uint32_t, LiveService> services_;  // by index

@@ -55,11 +55,12 @@ struct ServiceUse {
   std::vector<OfBackend> backends;
 };
 
-// News that backends left a service: no new connection finds them any more. Which, the maps say, and whose connections
-// they were, the sockets themselves; so all such news are one.
+// News that backends left a service of the protocol: no new connection finds them any more. Which, the maps say, and
+// whose connections they were, the sockets themselves; so all such news of a protocol are one.
 struct BackendsGone {
-  using Key = int;
-  Key key() const { return 0; }
+  Protocol protocol{};
+  using Key = Protocol;
+  Key key() const { return protocol; }
 };
 
 // Fill of one map, for status and metrics.

@@ -17,6 +17,7 @@ namespace fairlead::sockets {
 namespace {
 
 constexpr const char* kModule = "sockets";
+const std::set<Protocol> kAll{Protocol::kUdp, Protocol::kTcp};
 
 netlink::KernelSocket kernel_socket(const dead_socket& socket) {
   netlink::KernelSocket out{.family = static_cast<std::uint8_t>(socket.family),
@@ -64,8 +65,10 @@ SocketEnder::SocketEnder(Loop& loop, const Clock& clock, Deps deps)
       failures_(metrics::counter(deps_.registry, "fairlead_sockets_end_failures_total",
                                  "Attempts to end sockets of gone backends that failed.")) {
   deps_.namespaces.attach(loop, [this](const state::Delta<model::ServedNetns>& delta) { namespaces_changed(delta); });
-  deps_.gone.attach(loop, [this](const std::vector<datapath::BackendsGone>&) {
-    if (complete_) end_dead();
+  deps_.gone.attach(loop, [this](const std::vector<datapath::BackendsGone>& news) {
+    std::set<Protocol> protocols;
+    for (const datapath::BackendsGone& gone : news) protocols.insert(gone.protocol);
+    if (complete_) end_dead(protocols);
   });
 }
 
@@ -77,12 +80,12 @@ void SocketEnder::namespaces_changed(const state::Delta<model::ServedNetns>& del
     if (change.after && !change.after->path.empty()) paths_[change.after->cookie] = change.after->path;
   }
   // An earlier agent may have died between a backend and its sockets.
-  if (delta.complete && !std::exchange(complete_, true)) end_dead();
+  if (delta.complete && !std::exchange(complete_, true)) end_dead(kAll);
 }
 
-void SocketEnder::end_dead() {
+void SocketEnder::end_dead(const std::set<Protocol>& protocols) {
   const TimePoint begin = clock_.now();
-  const std::size_t ended = deps_.dead.can_list() ? end_listed() : end_asked();
+  const std::size_t ended = deps_.dead.can_list() ? end_listed() : end_asked(protocols);
   seconds_.Observe(std::chrono::duration<double>(clock_.now() - begin).count());
   if (ended == 0) return;
   log::info(kModule, "sockets ended: their backends are gone", {{"sockets", ended}});
@@ -111,7 +114,7 @@ std::size_t SocketEnder::end_listed() {
 
 // Asks namespace by namespace who is connected to where a backend was; for UDP in all of them first, which nothing else
 // would ever tell.
-std::size_t SocketEnder::end_asked() {
+std::size_t SocketEnder::end_asked(const std::set<Protocol>& protocols) {
   const std::set<SocketAddress> retired = deps_.dead.retired();
   if (retired.empty()) return 0;
   std::map<std::uint64_t, netlink::SockDiag> kernels;
@@ -125,6 +128,7 @@ std::size_t SocketEnder::end_asked() {
   }
   std::size_t ended = 0;
   for (const std::uint8_t protocol : {IPPROTO_UDP, IPPROTO_TCP}) {
+    if (!protocols.contains(static_cast<Protocol>(protocol))) continue;
     std::map<std::uint64_t, Suspect> unread;  // by inode
     for (auto& [cookie, kernel] : kernels) ended += take(end_asked_in(kernel, protocol, retired, unread));
     if (unread.empty()) continue;
@@ -188,7 +192,7 @@ void SocketEnder::failed(const Error& error) {
     return;
   }
   log::warn(kModule, "sockets of gone backends are still there", {{"error", error}});
-  retry_ = loop_.after(deps_.retry, [this] { end_dead(); });
+  retry_ = loop_.after(deps_.retry, [this] { end_dead(kAll); });
 }
 
 }  // namespace fairlead::sockets

@@ -47,10 +47,11 @@ class SocketEnder {
 
  private:
   void namespaces_changed(const state::Delta<model::ServedNetns>& delta);
-  void end_dead();
+  // Where it has to ask, of these protocols.
+  void end_dead(const std::set<Protocol>& protocols);
   // How many ended.
   std::size_t end_listed();
-  std::size_t end_asked();
+  std::size_t end_asked(const std::set<Protocol>& protocols);
   // A socket that is connected to where a backend was, and what it remembers is still to be read.
   struct Suspect {
     netlink::SockDiag* kernel = nullptr;
