@@ -16,9 +16,9 @@
 namespace fairlead::testkit {
 namespace {
 
-constexpr std::uint64_t kWindow = 4;                  // on the way at a time
+constexpr std::uint64_t kWindow = 8;                  // on the way at a time
 constexpr auto kLostAfter = std::chrono::seconds(3);  // what has not come back by then, while nothing does, will not
-constexpr long kPaceNs = 1'000'000;                   // between two looks at what came back
+constexpr long kPaceNs = 2'000'000;                   // between two looks at what came back
 
 struct Name {
   sockaddr_in6 bytes{};  // the larger of the two

@@ -92,13 +92,13 @@ TYPED_TEST(NodesSurvivalTest, NoPacketIsLostWhileTheAgentIsKilledAndComesBack) {
       EXPECT_TRUE(eventually([&] { return flow.returned() >= from + more; })) << name;
     }
   };
-  goes_on(1000);
+  goes_on(500);
   for (BedNode* node : {&this->bed->node(1), &this->bed->node(2)}) {
     node->kill();
-    goes_on(5000);
+    goes_on(2000);
     const auto started = node->start();
     ASSERT_TRUE(started) << why(started);
-    goes_on(1000);
+    goes_on(500);
   }
   for (auto& [name, flow] : flows) {
     const DatagramFlow::Counts counts = flow.stop();
