@@ -25,6 +25,8 @@ class PodVolumeSetup final : public VolumeSetup {
                    std::function<void(Result<std::vector<std::string>>)> done) override;
   void refresh(const k8s::Pod& pod) override;
   void tear_down(const std::string& uid, std::function<void(Result<>)> done) override;
+  // The uids of pods that have a folder here.
+  void on_disk(std::function<void(Result<std::vector<std::string>>)> done) { volumes_.on_disk(std::move(done)); }
 
  private:
   struct PodState {

@@ -29,6 +29,20 @@ NodeFacts node_facts(const PodsConfig& config) {
   return facts;
 }
 
+// Whose logs "namespace_name_uid" are; nobody's by name where there are none.
+ListedPod pod_of_logs(const std::string& log_root, const std::string& uid) {
+  ListedPod pod;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(log_root, error), end; !error && at != end; at.increment(error)) {
+    const std::string folder = at->path().filename();
+    if (!folder.ends_with("_" + uid)) continue;
+    const std::size_t name = folder.find('_') + 1;
+    pod.ns = folder.substr(0, name - 1);
+    pod.name = folder.substr(name, folder.size() - uid.size() - 1 - name);
+  }
+  return pod;
+}
+
 }  // namespace
 
 Pods::Pods(Loop& loop, const Clock& clock, Deps deps)
@@ -287,7 +301,10 @@ void Pods::listed(const std::map<std::string, ListedPod>& pods) {
     const auto at = pods.find(uid);
     keeper->listed(at == pods.end() ? nullptr : &at->second.view);
   }
-  if (adopted_) end_orphans(pods);
+  if (adopted_) {
+    end_orphans(pods);
+    if (!std::exchange(looked_for_remains_, true)) end_remains();
+  }
   count();
 }
 
@@ -306,6 +323,17 @@ void Pods::end_orphans(const std::map<std::string, ListedPod>& pods) {
     keepers_[uid] =
         std::make_unique<Keeper>(keeper_context_, uid, pod, Keeper::Notices{[] {}, [this, uid = uid] { gone(uid); }});
   }
+}
+
+void Pods::end_remains() {
+  volumes_.on_disk([this](Result<std::vector<std::string>> uids) {
+    if (!uids) return log::warn("pods", "what earlier pods left is not looked for", {{"error", uids.error()}});
+    std::map<std::string, ListedPod> remains;
+    for (const std::string& uid : *uids) {
+      if (!successors_.contains(uid)) remains[uid] = pod_of_logs(node_.log_root, uid);
+    }
+    end_orphans(remains);
+  });
 }
 
 void Pods::count() {

@@ -91,6 +91,8 @@ class Pods {
   void relist();
   void listed(const std::map<std::string, ListedPod>& pods);
   void end_orphans(const std::map<std::string, ListedPod>& pods);
+  // Takes away what an earlier agent made for pods that nobody wants and of which the runtime never heard.
+  void end_remains();
   void schedule_relist();
   void complete_when_adopted();
   void count();
@@ -137,8 +139,9 @@ class Pods {
   bool pods_complete_ = false;
   bool adopted_ = false;  // LocalPod rows are complete
   bool listed_once_ = false;
-  bool events_ = false;  // the runtime tells them
-  std::string trouble_;  // why the runtime does not list, or empty
+  bool looked_for_remains_ = false;  // once, after the runtime told what it knows
+  bool events_ = false;              // the runtime tells them
+  std::string trouble_;              // why the runtime does not list, or empty
   Subscription relist_timer_;
   Subscription version_timer_;
 };

@@ -33,6 +33,23 @@ TEST_F(PodsAdoptionTest, TakesUpWhatRuns) {
   EXPECT_TRUE(runtime.stops.empty());
 }
 
+// Of a pod whose agent died before the runtime had heard of it.
+TEST_F(PodsAdoptionTest, TakesAwayWhatOnlyTheDiskKnows) {
+  const std::filesystem::path made = config.state_dir + "/pods/u9";
+  const std::filesystem::path logs = config.log_root + "/default_gone_u9";
+  std::filesystem::create_directories(made / "volumes");
+  std::filesystem::create_directories(logs / "web");
+  desire(make_pod());
+  start();
+  ASSERT_TRUE(until([&] { return ready(); }));
+  settle();
+  EXPECT_TRUE(exists(made));  // it may yet be desired
+  desire_is_complete();
+  ASSERT_TRUE(until([&] { return !exists(made) && !exists(logs); }));
+  EXPECT_TRUE(ready());
+  EXPECT_TRUE(std::filesystem::exists(config.state_dir + "/pods/u1"));
+}
+
 TEST_F(PodsAdoptionTest, EndsItsOwnOrphansAndNobodyElses) {
   desire(make_named_pod("q", "u2"));
   run_pod();
