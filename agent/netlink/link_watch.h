@@ -9,6 +9,7 @@
 #include "agent/base/loop.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
+#include "agent/netlink/notifications.h"
 
 namespace fairlead::netlink {
 
@@ -24,11 +25,10 @@ class LinkWatch {
 
  private:
   LinkWatch(Loop& loop, UniqueFd fd, Handlers handlers);
-  void read();
+  void tell(const nlmsghdr* message) const;
 
-  UniqueFd fd_;
   Handlers handlers_;
-  Subscription subscription_;
+  Notifications notifications_;
 };
 
 }  // namespace fairlead::netlink

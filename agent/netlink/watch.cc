@@ -4,11 +4,9 @@
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <sys/socket.h>
 
-#include <array>
-#include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "agent/netlink/message.h"
 #include "agent/netlink/routes.h"
@@ -16,39 +14,16 @@
 namespace fairlead::netlink {
 
 Result<std::unique_ptr<Watch>> Watch::start(Loop& loop, Handlers handlers) {
-  UniqueFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
-  sockaddr_nl address{};
-  address.nl_family = AF_NETLINK;
-  address.nl_groups =
-      RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_NEIGH;
-  if (!fd || bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return fail_errno(errno, "subscribe to changes of devices, addresses, routes and neighbours");
-  }
+  FL_LET(UniqueFd fd, Notifications::subscribe(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+                                                   RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_NEIGH,
+                                               "devices, addresses, routes and neighbours"));
   return std::unique_ptr<Watch>(new Watch(loop, std::move(fd), std::move(handlers)));
 }
 
 Watch::Watch(Loop& loop, UniqueFd fd, Handlers handlers)
-    : fd_(std::move(fd)),
-      handlers_(std::move(handlers)),
-      subscription_(loop.watch(fd_.get(), Loop::Ready::kRead, [this] { read(); })) {}
-
-void Watch::read() {
-  alignas(nlmsghdr) std::array<char, 32U << 10> buffer;
-  while (true) {
-    const ssize_t size = recv(fd_.get(), buffer.data(), buffer.size(), 0);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0 && errno == ENOBUFS) {
-      handlers_.missed();
-      continue;
-    }
-    if (size <= 0) return;
-    auto left = static_cast<unsigned>(size);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
-         header = NLMSG_NEXT(header, left)) {
-      tell(header);
-    }
-  }
-}
+    : handlers_(std::move(handlers)),
+      notifications_(loop, std::move(fd),
+                     {.message = [this](const nlmsghdr* message) { tell(message); }, .missed = handlers_.missed}) {}
 
 void Watch::tell(const nlmsghdr* header) const {
   switch (header->nlmsg_type) {

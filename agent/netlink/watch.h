@@ -11,9 +11,8 @@
 #include "agent/base/mac.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
+#include "agent/netlink/notifications.h"
 #include "agent/netlink/socket.h"
-
-struct nlmsghdr;
 
 namespace fairlead::netlink {
 
@@ -33,12 +32,10 @@ class Watch {
 
  private:
   Watch(Loop& loop, UniqueFd fd, Handlers handlers);
-  void read();
   void tell(const nlmsghdr* header) const;
 
-  UniqueFd fd_;
   Handlers handlers_;
-  Subscription subscription_;
+  Notifications notifications_;
 };
 
 }  // namespace fairlead::netlink
