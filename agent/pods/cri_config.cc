@@ -135,6 +135,10 @@ std::string pod_dir(const NodeFacts& node, const std::string& uid) {
   return node.pods_dir + "/" + uid;
 }
 
+std::string ending_mark(const NodeFacts& node, const std::string& uid) {
+  return pod_dir(node, uid) + "/ending";
+}
+
 std::string hosts_path(const NodeFacts& node, const std::string& uid) {
   return pod_dir(node, uid) + "/etc-hosts";
 }

@@ -46,6 +46,8 @@ std::string cgroup_parent(const NodeFacts& node, const k8s::Pod& pod);
 std::string log_directory(const NodeFacts& node, const k8s::Pod& pod);
 // The state folder's folder of one pod.
 std::string pod_dir(const NodeFacts& node, const std::string& uid);
+// A file in the pod's folder from when its end has begun, for the agent that comes after this one.
+std::string ending_mark(const NodeFacts& node, const std::string& uid);
 std::string hosts_path(const NodeFacts& node, const std::string& uid);
 std::string message_path(const NodeFacts& node, const std::string& uid, const std::string& container,
                          std::uint32_t attempt);

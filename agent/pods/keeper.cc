@@ -134,7 +134,12 @@ void Keeper::end(std::optional<std::int64_t> grace_s) {
   // A grace period may be cut short, never drawn out.
   const std::int64_t given = std::min(history().ending_grace_s.value_or(grace), grace);
   const bool news = history().ending_grace_s != given;
-  if (!history().ending_grace_s) history().ending_since = context_.worker.clock.wall();
+  if (!history().ending_grace_s) {
+    history().ending_since = context_.worker.clock.wall();
+    if (auto noted = context_.worker.files.write(ending_mark(context_.worker.node, id_.uid), "ending\n"); !noted) {
+      log::warn("pods", "an end is not noted for the next agent", {{"pod", id_.key()}, {"error", noted.error()}});
+    }
+  }
   history().ending_grace_s = given;
   if (news) worker_.hurry(given);
   if (seen_) step();

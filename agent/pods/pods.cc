@@ -177,6 +177,11 @@ void Pods::want(const std::shared_ptr<const model::Pod>& row) {
     successors_[row->id.uid] = row;
     return;
   }
+  // What an earlier agent was ending is ended; what is wanted now is begun after it.
+  if (!row->deletion_grace_s && files_.read(ending_mark(node_, row->id.uid))) {
+    successors_[row->id.uid] = row;
+    return end_orphan(row->id.uid, {.view = {}, .ns = row->id.ns, .name = row->id.name});
+  }
   keep(*row);
 }
 
@@ -319,10 +324,13 @@ void Pods::forget_vanished(const std::map<std::string, ListedPod>& pods) {
 
 void Pods::end_orphans(const std::map<std::string, ListedPod>& pods) {
   for (const auto& [uid, pod] : pods) {
-    if (keepers_.contains(uid)) continue;
-    keepers_[uid] =
-        std::make_unique<Keeper>(keeper_context_, uid, pod, Keeper::Notices{[] {}, [this, uid = uid] { gone(uid); }});
+    if (!keepers_.contains(uid)) end_orphan(uid, pod);
   }
+}
+
+void Pods::end_orphan(const std::string& uid, const ListedPod& pod) {
+  keepers_[uid] =
+      std::make_unique<Keeper>(keeper_context_, uid, pod, Keeper::Notices{[] {}, [this, uid] { gone(uid); }});
 }
 
 void Pods::end_remains() {

@@ -91,6 +91,7 @@ class Pods {
   void relist();
   void listed(const std::map<std::string, ListedPod>& pods);
   void end_orphans(const std::map<std::string, ListedPod>& pods);
+  void end_orphan(const std::string& uid, const ListedPod& pod);
   // Takes away what an earlier agent made for pods that nobody wants and of which the runtime never heard.
   void end_remains();
   void schedule_relist();

@@ -100,6 +100,17 @@ TEST_F(PodsEndTest, APodThatIsWantedAgainIsMadeAnew) {
   EXPECT_TRUE(until([&] { return !finished() && phase() == "Running"; }));
 }
 
+TEST_F(PodsEndTest, WhatAnEarlierAgentWasEndingIsMadeAnewWhereItIsWantedAgain) {
+  run_pod();
+  undesire();
+  ASSERT_TRUE(until([&] { return row().terminating; }));
+  desire(make_pod());
+  start();
+  ASSERT_TRUE(until([&] { return ready() && runtime.count("RunPodSandbox") == 2; }));
+  EXPECT_EQ(runtime.stops.size(), 1U);
+  EXPECT_EQ(runtime.sandboxes.size(), 1U);
+}
+
 TEST_F(PodsEndTest, APodThatIsNotWantedAfterAllStaysAway) {
   run_pod();
   undesire();
