@@ -9,6 +9,7 @@ namespace fairlead::node {
 namespace {
 
 constexpr Duration kRuntimeDeadline = std::chrono::seconds(5);
+constexpr Duration kSoon = std::chrono::milliseconds(500);
 constexpr std::size_t kImages = 50;  // nodeStatusMaxImages
 constexpr int kImageNames = 5;
 
@@ -150,6 +151,8 @@ void NodeReporter::report(Health health) {
   if (health.ready && deps_.config.needs_pod_cidrs && !has_pod_cidrs_) {
     health = {false, "KubeletNotReady", "the Node object names no pod ranges (spec.podCIDRs) yet"};
   }
+  // As with kubelet, who becomes ready is told at once, not with the next period.
+  if (!health.ready) soon_ = loop_.after(kSoon, [this] { look(); });
   const TimePoint now = clock_.now();
   auto conditions = conditions_of(health, deps_.pressures(), conditions_, clock_.wall());
   Json status = node_status(deps_.identity, deps_.facts, runtime_);

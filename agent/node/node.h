@@ -28,7 +28,8 @@ struct NodeConfig {
   bool needs_pod_cidrs = true;  // not ready before the Node object names ranges for pods
 };
 
-// Owner: main.cc. Thread: the API edge's loop (`api` lives there). Two runtime calls and one Lease PUT each period.
+// Owner: main.cc. Thread: the API edge's loop (`api` lives there). Two runtime calls and one Lease PUT each period;
+// while the node is not ready, runtime calls each half second.
 class NodeReporter {
  public:
   struct Deps {
@@ -72,7 +73,7 @@ class NodeReporter {
   std::string lease_version_;
   Backoff backoff_{.first = std::chrono::milliseconds(200), .limit = std::chrono::seconds(7)};
   unsigned attempts_ = 0;
-  Subscription retry_, status_timer_, lease_timer_;
+  Subscription retry_, status_timer_, lease_timer_, soon_;
 };
 
 // What a runtime's Status says about the node; pure.
