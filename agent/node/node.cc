@@ -2,6 +2,7 @@
 #include "agent/node/node.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "agent/base/log.h"
 
@@ -148,6 +149,11 @@ void NodeReporter::look() {
 
 void NodeReporter::report(Health health) {
   if (uid_.empty()) return;
+  // Reports that overtake each other would leave the server with the older one.
+  if (reporting_) {
+    look_again_ = true;
+    return;
+  }
   if (health.ready && deps_.config.needs_pod_cidrs && !has_pod_cidrs_) {
     health = {false, "KubeletNotReady", "the Node object names no pod ranges (spec.podCIDRs) yet"};
   }
@@ -163,8 +169,11 @@ void NodeReporter::report(Health health) {
   for (const Condition& condition : conditions) {
     body["status"]["conditions"].push_back(to_json(condition, clock_.wall()));
   }
+  reporting_ = true;
   deps_.api.patch(node_path() + "/status", body,
                   [this, now, conditions = std::move(conditions), status = std::move(status)](Result<Json> answer) {
+                    reporting_ = false;
+                    if (std::exchange(look_again_, false)) look();
                     if (answer) {
                       reported_ = status;
                       conditions_ = conditions;

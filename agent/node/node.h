@@ -70,6 +70,8 @@ class NodeReporter {
   std::vector<Condition> conditions_;  // as last told
   Json reported_;                      // status as last told, less conditions
   TimePoint reported_at_{};
+  bool reporting_ = false;   // a report is on its way …
+  bool look_again_ = false;  // … and something may have changed meanwhile
   std::string lease_version_;
   Backoff backoff_{.first = std::chrono::milliseconds(200), .limit = std::chrono::seconds(7)};
   unsigned attempts_ = 0;

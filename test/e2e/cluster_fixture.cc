@@ -82,7 +82,8 @@ void ClusterFixture::start_node(const std::filesystem::path& kubeconfig) {
   node_ = std::move(*made);
   const auto started = node_->start_agent();
   ASSERT_TRUE(started) << started.error().message();
-  ASSERT_TRUE(eventually([] { return node_ready() == "True"; }, 20s)) << node_->agent_log();
+  ASSERT_TRUE(eventually([] { return node_ready() == "True"; }, 20s))
+      << at(object("/api/v1/nodes/node"), "/status/conditions", Json()).dump(1) << node_->agent_log();
   ASSERT_TRUE(eventually([] { return !object("/api/v1/namespaces/default/serviceaccounts/default").is_null(); }));
   apply(kService);
   apply(pod_in_cluster("client", R"(args: [serve, --http, "8080"])"));
