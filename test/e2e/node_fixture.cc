@@ -282,31 +282,15 @@ Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int n
   const fs::path log = folder_ / "load.log";
   fs::remove(log);
   (void)in_pod(pod, "rm -f /tmp/enough");
-  FL_LET(auto process, testkit::Process::start({"ctr",
-                                                "--address",
-                                                folder_ / "containerd" / "containerd.sock",
-                                                "--namespace",
-                                                "k8s.io",
-                                                "tasks",
-                                                "exec",
-                                                "--exec-id",
-                                                "load",
-                                                *ids.begin(),
-                                                "fl-echo",
-                                                "load",
-                                                "--url",
-                                                url,
-                                                "--rate",
-                                                std::to_string(new_connections_per_second),
-                                                "--keepalive",
-                                                "20",
-                                                "--keepalive-rate",
-                                                std::to_string(kept_rate),
-                                                "--duration",
-                                                "300s",
-                                                "--until-file",
-                                                "/tmp/enough"},
-                                               log));
+  FL_LET(auto process,
+         testkit::Process::start({"ctr", "--address", folder_ / "containerd" / "containerd.sock", "--namespace",
+                                  "k8s.io", "tasks", "exec", "--exec-id", "load", *ids.begin(), "fl-echo", "load",
+                                  "--url", url, "--rate", std::to_string(new_connections_per_second), "--keepalive",
+                                  "20", "--keepalive-rate", std::to_string(kept_rate), "--duration", "300s",
+                                  // Two cores that end twenty pods may keep a client waiting; less than
+                                  // the second after which TCP tries a lost SYN again.
+                                  "--timeout", "900ms", "--until-file", "/tmp/enough"},
+                                 log));
   PodLoad load(std::move(process), log, [this, pod] { (void)in_pod(pod, "touch /tmp/enough"); });
   if (!load.goes_on(1)) return fail(Code::kUnavailable, "the load does not start: {}", read(log));
   return load;
