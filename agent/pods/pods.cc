@@ -212,6 +212,7 @@ void Pods::complete_when_adopted() {
   deps_.static_pods.send({});  // each that was there has been told
   log::info("pods", "every desired pod is known", {{"pods", keepers_.size()}});
   relist();  // and now what is not desired can be told
+  end_remains();
 }
 
 void Pods::gone(const std::string& uid) {
@@ -306,10 +307,7 @@ void Pods::listed(const std::map<std::string, ListedPod>& pods) {
     const auto at = pods.find(uid);
     keeper->listed(at == pods.end() ? nullptr : &at->second.view);
   }
-  if (adopted_) {
-    end_orphans(pods);
-    if (!std::exchange(looked_for_remains_, true)) end_remains();
-  }
+  if (adopted_) end_orphans(pods);
   count();
 }
 
@@ -336,11 +334,14 @@ void Pods::end_orphan(const std::string& uid, const ListedPod& pod) {
 void Pods::end_remains() {
   volumes_.on_disk([this](Result<std::vector<std::string>> uids) {
     if (!uids) return log::warn("pods", "what earlier pods left is not looked for", {{"error", uids.error()}});
-    std::map<std::string, ListedPod> remains;
-    for (const std::string& uid : *uids) {
-      if (!successors_.contains(uid)) remains[uid] = pod_of_logs(node_.log_root, uid);
-    }
-    end_orphans(remains);
+    // Of what the runtime has, it tells more than the disk.
+    reader_.list([this, uids = std::move(*uids)](Result<std::map<std::string, ListedPod>> pods) {
+      if (!pods) return log::warn("pods", "what earlier pods left stays", {{"error", pods.error()}});
+      for (const std::string& uid : uids) {
+        if (!successors_.contains(uid)) pods->try_emplace(uid, pod_of_logs(node_.log_root, uid));
+      }
+      end_orphans(*pods);
+    });
   });
 }
 

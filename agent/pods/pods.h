@@ -140,9 +140,8 @@ class Pods {
   bool pods_complete_ = false;
   bool adopted_ = false;  // LocalPod rows are complete
   bool listed_once_ = false;
-  bool looked_for_remains_ = false;  // once, after the runtime told what it knows
-  bool events_ = false;              // the runtime tells them
-  std::string trouble_;              // why the runtime does not list, or empty
+  bool events_ = false;  // the runtime tells them
+  std::string trouble_;  // why the runtime does not list, or empty
   Subscription relist_timer_;
   Subscription version_timer_;
 };

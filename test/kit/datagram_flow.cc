@@ -13,36 +13,14 @@
 #include <optional>
 #include <set>
 
+#include "test/kit/socket_name.h"
+
 namespace fairlead::testkit {
 namespace {
 
 constexpr std::uint64_t kWindow = 8;                  // on the way at a time
 constexpr auto kLostAfter = std::chrono::seconds(3);  // what has not come back by then, while nothing does, will not
 constexpr long kPaceNs = 2'000'000;                   // between two looks at what came back
-
-struct Name {
-  sockaddr_in6 bytes{};  // the larger of the two
-  socklen_t size = 0;
-  sockaddr* get() { return reinterpret_cast<sockaddr*>(&bytes); }
-};
-
-Name name_of(const Endpoint& endpoint) {
-  Name name;
-  if (endpoint.address.is_v4()) {
-    sockaddr_in v4{};
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(endpoint.port);
-    v4.sin_addr.s_addr = endpoint.address.v4_be();
-    std::memcpy(&name.bytes, &v4, sizeof(v4));
-    name.size = sizeof(v4);
-  } else {
-    name.bytes.sin6_family = AF_INET6;
-    name.bytes.sin6_port = htons(endpoint.port);
-    std::memcpy(&name.bytes.sin6_addr, endpoint.address.bytes().data(), 16);
-    name.size = sizeof(name.bytes);
-  }
-  return name;
-}
 
 // Whether the socket can be read within the time.
 bool readable(int fd, int timeout_ms) {
@@ -94,8 +72,7 @@ struct DatagramFlow::Shared {
     Seen seen;
     std::uint64_t number = 0;
     while (serving) {
-      Name from;
-      from.size = sizeof(from.bytes);
+      SocketName from;
       if (!readable(server.get(), 100)) continue;
       if (recvfrom(server.get(), &number, sizeof(number), 0, from.get(), &from.size) != sizeof(number)) continue;
       if (!seen.add(number)) ++there.repeated;
@@ -151,7 +128,7 @@ Result<DatagramFlow> DatagramFlow::start(const PodNetns& from, const PodNetns& t
   auto shared = std::make_unique<Shared>();
   const int family = at.address.is_v4() ? AF_INET : AF_INET6;
   std::optional<Error> failed;
-  Name name = name_of(at);
+  SocketName name = socket_name(at.address, at.port);
   to.run([&] {
     shared->server = UniqueFd(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (bind(shared->server.get(), name.get(), name.size) != 0) {

@@ -13,34 +13,12 @@
 #include <thread>
 #include <vector>
 
+#include "test/kit/socket_name.h"
+
 namespace fairlead::testkit {
 namespace {
 
 constexpr int kBuffer = 8 << 20;  // of both ends: neither's thread has to run in time
-
-struct Name {
-  sockaddr_in6 bytes{};  // the larger of the two
-  socklen_t size = 0;
-  sockaddr* get() { return reinterpret_cast<sockaddr*>(&bytes); }
-};
-
-Name name_of(const Endpoint& endpoint) {
-  Name name;
-  if (endpoint.address.is_v4()) {
-    sockaddr_in v4{};
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(endpoint.port);
-    v4.sin_addr.s_addr = endpoint.address.v4_be();
-    std::memcpy(&name.bytes, &v4, sizeof(v4));
-    name.size = sizeof(v4);
-  } else {
-    name.bytes.sin6_family = AF_INET6;
-    name.bytes.sin6_port = htons(endpoint.port);
-    std::memcpy(&name.bytes.sin6_addr, endpoint.address.bytes().data(), 16);
-    name.size = sizeof(name.bytes);
-  }
-  return name;
-}
 
 UniqueFd open_socket(const Endpoint& at, int buffer) {
   UniqueFd fd(socket(at.address.is_v4() ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -75,7 +53,7 @@ double payload_share(int fd, bool v4) {
 
 Result<double> tcp_rate(const PodNetns& from, const PodNetns& to, const Endpoint& at, std::size_t skipped,
                         std::size_t bytes) {
-  Name name = name_of(at);
+  SocketName name = socket_name(at.address, at.port);
   UniqueFd listener;
   UniqueFd client;
   int error = 0;

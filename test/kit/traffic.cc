@@ -15,38 +15,16 @@
 #include <cstring>
 #include <vector>
 
+#include "test/kit/socket_name.h"
+
 namespace fairlead::testkit {
 namespace {
 
 constexpr std::size_t kDatagram = 65536;
 constexpr std::size_t kLine = 64;  // of who a client is: "ADDRESS PORT\n" and zeroes
 
-struct Name {
-  sockaddr_storage storage{};
-  socklen_t size = sizeof(sockaddr_storage);
-  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
-};
-
-Name name_of(const Endpoint& endpoint) {
-  Name name;
-  if (endpoint.address.is_v4()) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(name.storage);
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(endpoint.port);
-    std::memcpy(&v4.sin_addr, endpoint.address.bytes().data(), 4);
-    name.size = sizeof(v4);
-  } else {
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(name.storage);
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(endpoint.port);
-    std::memcpy(&v6.sin6_addr, endpoint.address.bytes().data(), 16);
-    name.size = sizeof(v6);
-  }
-  return name;
-}
-
 // Of a client of a dual-stack socket: IPv4 comes mapped.
-Endpoint endpoint_of(const Name& name) {
+Endpoint endpoint_of(const SocketName& name) {
   const auto& v6 = reinterpret_cast<const sockaddr_in6&>(name.storage);
   std::array<std::uint8_t, 16> bytes{};
   std::memcpy(bytes.data(), &v6.sin6_addr, bytes.size());
@@ -84,7 +62,7 @@ Result<UniqueFd> make_socket(Family family, int type, std::uint16_t port, std::c
   if (port == 0) return fd;
   const int on = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  Name own = name_of({family == Family::kV4 ? IpAddress::from_v4({}) : IpAddress::from_v6({}), port});
+  SocketName own = socket_name(family == Family::kV4 ? IpAddress::from_v4({}) : IpAddress::from_v6({}), port);
   if (bind(fd.get(), own.get(), own.size) != 0) return fail_errno(errno, fmt::format("bind port {}", port));
   return fd;
 }
@@ -103,7 +81,7 @@ void serve(int listener, int datagrams, int wake) {
           size > 0 && send(streams[i].get(), buffer.data(), static_cast<std::size_t>(size), MSG_NOSIGNAL) == size;
       if (!open) streams.erase(streams.begin() + static_cast<std::ptrdiff_t>(i));
     }
-    Name from;
+    SocketName from;
     if (waits[1].revents != 0) {
       UniqueFd stream(accept4(listener, from.get(), &from.size, SOCK_CLOEXEC));
       if (!stream) continue;
@@ -137,7 +115,7 @@ Result<Observer> Observer::start(std::uint16_t port) {
   const int on = 1;
   const int off = 0;
   setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  Name any = name_of({IpAddress::from_v6({}), port});
+  SocketName any = socket_name(IpAddress::from_v6({}), port);
   for (const int fd : {listener.get(), datagrams.get()}) {
     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     if (bind(fd, any.get(), any.size) != 0) return fail_errno(errno, fmt::format("observer on port {}", port));
@@ -160,7 +138,7 @@ Observer::~Observer() {
 Result<Stream> Stream::connect(const Endpoint& to, std::uint16_t source_port, std::chrono::seconds patience) {
   Stream stream;
   FL_LET(stream.fd_, make_socket(to.address.family(), SOCK_STREAM, source_port, patience));
-  Name name = name_of(to);
+  SocketName name = socket_name(to.address, to.port);
   if (::connect(stream.fd_.get(), name.get(), name.size) != 0) return fail_errno(errno, "connect " + to_string(to));
   std::array<char, kLine> line{};
   if (recv(stream.fd_.get(), line.data(), line.size(), MSG_WAITALL) != static_cast<ssize_t>(line.size())) {
@@ -199,7 +177,7 @@ Result<Endpoint> ask_datagram(const Endpoint& to, std::size_t bytes, int attempt
   const int off = IP_PMTUDISC_DONT;
   setsockopt(fd.get(), IPPROTO_IP, IP_MTU_DISCOVER, &off, sizeof(off));
   setsockopt(fd.get(), IPPROTO_IPV6, IPV6_MTU_DISCOVER, &off, sizeof(off));
-  Name name = name_of(to);
+  SocketName name = socket_name(to.address, to.port);
   if (::connect(fd.get(), name.get(), name.size) != 0) return fail_errno(errno, "connect " + to_string(to));
   const std::string sent = pattern(bytes);
   std::vector<char> answer(kDatagram + kLine);
@@ -228,7 +206,7 @@ Result<> ping(const IpAddress& to, std::size_t bytes) {
   UniqueFd fd(socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, v4 ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6}));
   if (!fd) return fail_errno(errno, "socket");
   be_patient(fd.get(), std::chrono::seconds(1));
-  Name name = name_of({to, 0});
+  SocketName name = socket_name(to, 0);
   if (::connect(fd.get(), name.get(), name.size) != 0) return fail_errno(errno, fmt::format("connect {}", to));
   static std::uint16_t sequence = 0;
   const auto id = static_cast<std::uint16_t>(fd.get() + 1000);
@@ -271,7 +249,7 @@ Result<int> learn_mtu(const Endpoint& to, std::size_t bytes) {
   const int on = v4 ? IP_PMTUDISC_DO : IPV6_PMTUDISC_DO;
   setsockopt(fd.get(), v4 ? int{IPPROTO_IP} : int{IPPROTO_IPV6}, v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, &on,
              sizeof(on));
-  Name name = name_of(to);
+  SocketName name = socket_name(to.address, to.port);
   if (::connect(fd.get(), name.get(), name.size) != 0) return fail_errno(errno, "connect " + to_string(to));
   const std::string sent = pattern(bytes);
   std::vector<char> answer(kDatagram + kLine);
@@ -289,7 +267,7 @@ Result<int> learn_mtu(const Endpoint& to, std::size_t bytes) {
 
 Result<int> refused(const Endpoint& to) {
   FL_LET(const UniqueFd fd, make_socket(to.address.family(), SOCK_DGRAM, 0, std::chrono::seconds(1)));
-  Name name = name_of(to);
+  SocketName name = socket_name(to.address, to.port);
   if (::connect(fd.get(), name.get(), name.size) != 0) return fail_errno(errno, "connect " + to_string(to));
   char byte = 0;
   for (int attempt = 0; attempt < 10; ++attempt) {

@@ -33,11 +33,6 @@ IpAddress ip(const std::string& text) {
   return IpAddress::parse(text).value();
 }
 
-struct Pod {
-  PodNetns netns;
-  std::vector<IpAddress> addresses;  // IPv4, IPv6
-};
-
 // Something that is done in a namespace over and over, each time to an end, and counted.
 class Traffic {
  public:
@@ -112,8 +107,8 @@ class MigrationTest : public testing::Test {
     // The hooks of sockets: nobody of this test is in there, so all that they send is translated per packet.
     cgroup_.emplace(testkit::TestCgroup::make(*datapath::find_cgroup2_root(), "migration").value());
     start();
-    a_ = add_pod("a");
-    b_ = add_pod("b");
+    a_.emplace(attach_pod("a"));
+    b_.emplace(attach_pod("b"));
     b_->netns.run([&] { server_.emplace(testkit::Observer::start(kTarget).value()); });
     for (std::size_t family = 0; family < 2; ++family) {
       for (const Protocol protocol : {Protocol::kTcp, Protocol::kUdp}) {
@@ -145,16 +140,6 @@ class MigrationTest : public testing::Test {
     balancer_.reset();
     sock_.reset();
     node_.reset();
-  }
-
-  static std::unique_ptr<Pod> add_pod(const std::string& name) {
-    auto pod = std::make_unique<Pod>(Pod{PodNetns::make(name).value(), {}});
-    const PluginResult added = run_plugin("ADD", name, pod->netns.path());
-    EXPECT_EQ(added.exit_code, 0) << added.output;
-    for (const Json& address : added.output.value("ips", Json::array())) {
-      pod->addresses.push_back(Cidr::parse(address["address"].get<std::string>()).value().base());
-    }
-    return pod;
   }
 
   void serve(const IpAddress& address, Protocol protocol, const std::vector<datapath::Backend>& backends) {
@@ -258,8 +243,8 @@ class MigrationTest : public testing::Test {
   std::unique_ptr<Node> node_;
   std::unique_ptr<datapath::SockPrograms> sock_;
   std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
-  std::unique_ptr<Pod> a_;
-  std::unique_ptr<Pod> b_;
+  std::optional<AttachedPod> a_;
+  std::optional<AttachedPod> b_;
   std::optional<testkit::Observer> server_;
 };
 

@@ -11,36 +11,13 @@
 #include <fstream>
 
 #include "test/kit/process.h"
+#include "test/kit/socket_name.h"
 
 namespace fairlead::network {
 namespace {
 
 constexpr std::uint16_t kPort = 8080;
 constexpr std::size_t kMessage = 5;
-
-struct Address {
-  sockaddr_storage storage{};
-  socklen_t size = 0;
-  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
-};
-
-Address address_of(const IpAddress& ip, std::uint16_t port) {
-  Address out;
-  if (ip.is_v4()) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(out.storage);
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    std::memcpy(&v4.sin_addr, ip.bytes().data(), 4);
-    out.size = sizeof(v4);
-  } else {
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(out.storage);
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    std::memcpy(&v6.sin6_addr, ip.bytes().data(), 16);
-    out.size = sizeof(v6);
-  }
-  return out;
-}
 
 IpAddress ip_of(const sockaddr_storage& storage) {
   std::array<std::uint8_t, 4> v4{};
@@ -154,13 +131,13 @@ bool Connection::works() const {
 std::optional<Connection> connect_tcp(const testkit::PodNetns* from, const testkit::PodNetns* to,
                                       const IpAddress& address) {
   const UniqueFd listener = socket_in(to, kernel_family(address), SOCK_STREAM);
-  Address target = address_of(address, kPort);
+  testkit::SocketName target = testkit::socket_name(address, kPort);
   EXPECT_EQ(bind(listener.get(), target.get(), target.size), 0);
   EXPECT_EQ(listen(listener.get(), 8), 0);
   Connection connection;
   connection.client = socket_in(from, kernel_family(address), SOCK_STREAM);
   if (connect(connection.client.get(), target.get(), target.size) != 0) return std::nullopt;
-  Address peer;
+  testkit::SocketName peer;
   peer.size = sizeof(peer.storage);
   connection.server = UniqueFd(accept(listener.get(), peer.get(), &peer.size));
   connection.client_seen = ip_of(peer.storage);
@@ -170,13 +147,13 @@ std::optional<Connection> connect_tcp(const testkit::PodNetns* from, const testk
 bool exchange_udp(const testkit::PodNetns* from, const testkit::PodNetns* to, const IpAddress& address) {
   const UniqueFd server = socket_in(to, kernel_family(address), SOCK_DGRAM);
   const UniqueFd client = socket_in(from, kernel_family(address), SOCK_DGRAM);
-  Address target = address_of(address, kPort);
+  testkit::SocketName target = testkit::socket_name(address, kPort);
   EXPECT_EQ(bind(server.get(), target.get(), target.size), 0);
   if (connect(client.get(), target.get(), target.size) != 0 || send(client.get(), "hello", kMessage, 0) != kMessage) {
     return false;
   }
   char buffer[16];
-  Address peer;
+  testkit::SocketName peer;
   peer.size = sizeof(peer.storage);
   if (recvfrom(server.get(), buffer, sizeof(buffer), 0, peer.get(), &peer.size) != kMessage) return false;
   return sendto(server.get(), buffer, kMessage, 0, peer.get(), peer.size) == kMessage &&
@@ -193,6 +170,16 @@ void send_frame(const testkit::PodNetns& from, const std::vector<std::uint8_t>& 
         sendto(fd.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&address), sizeof(address)),
         static_cast<ssize_t>(frame.size()));
   });
+}
+
+AttachedPod attach_pod(const std::string& container) {
+  AttachedPod pod{container, testkit::PodNetns::make(container).value(), {}};
+  const PluginResult added = run_plugin("ADD", container, pod.netns.path());
+  EXPECT_EQ(added.exit_code, 0) << added.output;
+  for (const Json& address : added.output.value("ips", Json::array())) {
+    pod.addresses.push_back(Cidr::parse(address["address"].get<std::string>()).value().base());
+  }
+  return pod;
 }
 
 }  // namespace fairlead::network

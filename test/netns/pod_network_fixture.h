@@ -113,6 +113,14 @@ struct PluginResult {
 };
 PluginResult run_plugin(const std::string& command, const std::string& container, const std::string& netns,
                         const std::string& configuration = {});
+// A pod that the plugin gave its network.
+struct AttachedPod {
+  std::string container;
+  testkit::PodNetns netns;
+  std::vector<IpAddress> addresses;  // IPv4, IPv6, as far as the node has ranges
+};
+// Fails the test where ADD does.
+AttachedPod attach_pod(const std::string& container);
 // What run_plugin() gives it without one: version 1.0.0, the agent in the test's folder.
 Json plugin_configuration();
 

@@ -26,12 +26,6 @@ IpAddress ip(const std::string& text) {
 }
 
 // A pod's namespace and what ADD gave it.
-struct Pod {
-  std::string container;
-  PodNetns netns;
-  std::vector<IpAddress> addresses;
-};
-
 class PodNetwork : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -74,19 +68,8 @@ class PodNetwork : public testing::Test {
     return names;
   }
 
-  // A pod by the plugin; fails the test where ADD does.
-  static Pod add_pod(const std::string& container) {
-    Pod pod{container, PodNetns::make(container).value(), {}};
-    const PluginResult added = run_plugin("ADD", container, pod.netns.path());
-    EXPECT_EQ(added.exit_code, 0) << added.output;
-    for (const Json& address : added.output.value("ips", Json::array())) {
-      pod.addresses.push_back(Cidr::parse(address["address"].get<std::string>()).value().base());
-    }
-    return pod;
-  }
-
   // CHECK with what ADD answered.
-  static PluginResult check(const Pod& pod) {
+  static PluginResult check(const AttachedPod& pod) {
     Attachment attachment{.container = pod.container, .ifname = "eth0", .netns = pod.netns.path()};
     attachment.addresses = pod.addresses;
     Json configuration = plugin_configuration();
@@ -126,8 +109,8 @@ TEST_F(PodNetwork, AddAnswersWithWhatThePodGot) {
 }
 
 TEST_F(PodNetwork, PodsAndTheNodeReachEachOtherUnderTheirOwnAddresses) {
-  const Pod a = add_pod("a");
-  const Pod b = add_pod("b");
+  const AttachedPod a = attach_pod("a");
+  const AttachedPod b = attach_pod("b");
   for (std::size_t family = 0; family < 2; ++family) {
     const IpAddress node = ip(family == 0 ? "10.0.0.1" : "fd00:ffff::1");
     auto connection = connect_tcp(&a.netns, &b.netns, b.addresses[family]);
@@ -149,8 +132,8 @@ TEST_F(PodNetwork, EachFamilyAloneWorksToo) {
   for (const char* cidr : {"10.2.0.0/24", "fd00:2::/64"}) {
     restart(cidr);
     {
-      const Pod a = add_pod("a");
-      const Pod b = add_pod("b");
+      const AttachedPod a = attach_pod("a");
+      const AttachedPod b = attach_pod("b");
       ASSERT_EQ(a.addresses.size(), 1U);
       EXPECT_TRUE(connect_tcp(&a.netns, &b.netns, b.addresses[0]));
       EXPECT_TRUE(connect_tcp(nullptr, &b.netns, b.addresses[0]));
@@ -161,8 +144,8 @@ TEST_F(PodNetwork, EachFamilyAloneWorksToo) {
 }
 
 TEST_F(PodNetwork, SpoofedFramesReachNobody) {
-  const Pod a = add_pod("a");
-  const Pod b = add_pod("b");
+  const AttachedPod a = attach_pod("a");
+  const AttachedPod b = attach_pod("b");
   const std::uint64_t before = node_->packets("source_address");
   for (const auto& [source, target] : {std::pair{b.addresses[0], ip("10.0.0.1")},
                                        {ip("10.0.0.1"), b.addresses[0]},
@@ -176,15 +159,15 @@ TEST_F(PodNetwork, SpoofedFramesReachNobody) {
 }
 
 TEST_F(PodNetwork, TheGuardIsThereBeforeTheDeviceIsUp) {
-  const Pod a = add_pod("a");
+  const AttachedPod a = attach_pod("a");
   EXPECT_FALSE(node_->watched->attached_while_up);
   const Json endpoint = node_->ask("endpoint.get", {{"name", "a"}}).value();
   EXPECT_TRUE(node_->programs->attached(endpoint["ifindex"]).value());
 }
 
 TEST_F(PodNetwork, TheLastHopIsAnsweredByTheNode) {
-  const Pod a = add_pod("a");
-  const Pod b = add_pod("b");
+  const AttachedPod a = attach_pod("a");
+  const AttachedPod b = attach_pod("b");
   int error = 0;
   a.netns.run([&] {
     const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -208,7 +191,7 @@ TEST_F(PodNetwork, TheLastHopIsAnsweredByTheNode) {
 }
 
 TEST_F(PodNetwork, AddTwiceIsAddOnce) {
-  const Pod a = add_pod("a");
+  const AttachedPod a = attach_pod("a");
   // All but when it was asked for, which spares it from DELs that are older.
   const auto listed = [&] {
     Json all = node_->ask("endpoint.list", {}).value();
@@ -222,7 +205,7 @@ TEST_F(PodNetwork, AddTwiceIsAddOnce) {
 }
 
 TEST_F(PodNetwork, AddAfterTheSandboxWasMadeAnewStartsFromTheBeginning) {
-  Pod a = add_pod("a");
+  AttachedPod a = attach_pod("a");
   const PodNetns fresh = PodNetns::make("fresh").value();
   const PluginResult again = run_plugin("ADD", "a", fresh.path());
   ASSERT_EQ(again.exit_code, 0) << again.output;
@@ -234,7 +217,7 @@ TEST_F(PodNetwork, DelSucceedsInAnyOrderAndKeepsTheAddressAtRest) {
   EXPECT_EQ(run_plugin("DEL", "a", "").exit_code, 0);
   IpAddress first;
   {
-    const Pod a = add_pod("a");
+    const AttachedPod a = attach_pod("a");
     first = a.addresses[0];
     EXPECT_EQ(run_plugin("DEL", "a", a.netns.path()).exit_code, 0);
     EXPECT_TRUE(node_->programs->endpoints().empty()) << "the pod is out of the maps once DEL has answered";
@@ -248,17 +231,17 @@ TEST_F(PodNetwork, DelSucceedsInAnyOrderAndKeepsTheAddressAtRest) {
 
 TEST_F(PodNetwork, APodWhoseNamespaceEndsIsOutOfTheMapsBeforeDel) {
   {
-    const Pod a = add_pod("a");
+    const AttachedPod a = attach_pod("a");
   }
   EXPECT_TRUE(eventually([&] { return node_->ask("endpoint.get", {{"name", "a"}}).value()["ifindex"] == 0; }));
   EXPECT_TRUE(node_->programs->endpoints().empty());
-  EXPECT_NE(add_pod("b").addresses[0], ip("10.1.0.2")) << "its address is its own until DEL";
+  EXPECT_NE(attach_pod("b").addresses[0], ip("10.1.0.2")) << "its address is its own until DEL";
   EXPECT_EQ(run_plugin("DEL", "a", "").exit_code, 0);
   EXPECT_EQ(node_->ask("endpoint.list", {}).value().size(), 1U);
 }
 
 TEST_F(PodNetwork, CheckSeesWhatIsMissing) {
-  const Pod a = add_pod("a");
+  const AttachedPod a = attach_pod("a");
   EXPECT_EQ(check(a).exit_code, 0);
   EXPECT_EQ(check({"b", PodNetns::make("b").value(), {}}).output["code"], 3);
   auto inside = netlink::open_netns(a.netns.path()).value();
@@ -298,8 +281,8 @@ TEST_F(PodNetwork, ThePluginRefusesByTheSpecsCodes) {
 
 TEST_F(PodNetwork, AFullRangeSaysSoAndRecoversWhenAnAddressHasRested) {
   restart("10.3.0.0/29");  // five addresses
-  std::vector<Pod> pods;
-  for (const char* name : {"a", "b", "c", "d", "e"}) pods.push_back(add_pod(name));
+  std::vector<AttachedPod> pods;
+  for (const char* name : {"a", "b", "c", "d", "e"}) pods.push_back(attach_pod(name));
   const PodNetns netns = PodNetns::make("f").value();
   const PluginResult full = run_plugin("ADD", "f", netns.path());
   EXPECT_EQ(full.output["code"], 11);
@@ -326,13 +309,13 @@ TEST_F(PodNetwork, RangesOfTheNodeObjectAreTakenAndRemembered) {
   give("10.4.0.0/24,fd00:4::/64");
   EXPECT_TRUE(eventually([&] { return run_plugin("ADD", "a", netns.path()).exit_code == 0; }));
   restart("");
-  const Pod b = add_pod("b");
+  const AttachedPod b = attach_pod("b");
   EXPECT_TRUE(Cidr::parse("10.4.0.0/24").value().contains(b.addresses[0]));
   give("10.5.0.0/24,fd00:5::/64");
-  std::optional<Pod> c;
+  std::optional<AttachedPod> c;
   EXPECT_TRUE(eventually([&] {
     EXPECT_EQ(run_plugin("DEL", "c", "").exit_code, 0);
-    c.emplace(add_pod("c"));
+    c.emplace(attach_pod("c"));
     return Cidr::parse("10.5.0.0/24").value().contains(c->addresses[0]);
   }));
   EXPECT_EQ(check(b).exit_code, 0);
@@ -354,8 +337,8 @@ TEST_F(PodNetwork, AnAddWaitsForThePodObjectThenAsksToTryAgain) {
 }
 
 TEST_F(PodNetwork, ARestartKeepsConnectionsAndAdoptsPods) {
-  const Pod a = add_pod("a");
-  const Pod b = add_pod("b");
+  const AttachedPod a = attach_pod("a");
+  const AttachedPod b = attach_pod("b");
   auto pods = connect_tcp(&a.netns, &b.netns, b.addresses[0]);
   auto host = connect_tcp(nullptr, &b.netns, b.addresses[1]);
   ASSERT_TRUE(pods && host);
@@ -369,15 +352,15 @@ TEST_F(PodNetwork, ARestartKeepsConnectionsAndAdoptsPods) {
   EXPECT_EQ(node_->ask("endpoint.list", {}).value(), before);
   for (const Json& endpoint : before) EXPECT_TRUE(node_->programs->attached(endpoint["ifindex"]).value());
   EXPECT_EQ(check(a).exit_code, 0);
-  const Pod c = add_pod("c");
+  const AttachedPod c = attach_pod("c");
   EXPECT_NE(c.addresses[0], a.addresses[0]);
   EXPECT_NE(c.addresses[0], b.addresses[0]);
   EXPECT_TRUE(connect_tcp(&a.netns, &c.netns, c.addresses[0]));
 }
 
 TEST_F(PodNetwork, ALostOrBrokenJournalLosesNoPod) {
-  const Pod a = add_pod("a");
-  const Pod b = add_pod("b");
+  const AttachedPod a = attach_pod("a");
+  const AttachedPod b = attach_pod("b");
   for (const char* content : {"", "{\"version\": 1, \"attachments\": 3}"}) {
     node_.reset();
     if (*content == '\0') {
@@ -388,13 +371,13 @@ TEST_F(PodNetwork, ALostOrBrokenJournalLosesNoPod) {
     restart();
     EXPECT_TRUE(connect_tcp(&a.netns, &b.netns, b.addresses[0]));
     EXPECT_EQ(node_->ask("endpoint.list", {}).value().size(), 2U);
-    EXPECT_NE(add_pod("c").addresses[0], a.addresses[0]);
+    EXPECT_NE(attach_pod("c").addresses[0], a.addresses[0]);
     EXPECT_EQ(run_plugin("DEL", "c", "").exit_code, 0);
   }
 }
 
 TEST_F(PodNetwork, WhatACrashLeftHalfMadeIsRemovedAndForeignDevicesAreNot) {
-  Pod whole = add_pod("whole");
+  AttachedPod whole = attach_pod("whole");
   node_.reset();
   auto socket = netlink::Socket::open().value();
   const PodNetns netns = PodNetns::make("half").value();

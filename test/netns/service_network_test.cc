@@ -10,12 +10,15 @@
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/sock_programs.h"
 #include "test/kit/process.h"
+#include "test/kit/socket_name.h"
 #include "test/netns/pod_network_fixture.h"
 
 namespace fairlead::network {
 namespace {
 
 using testkit::PodNetns;
+using testkit::socket_name;
+using testkit::SocketName;
 
 constexpr std::uint16_t kPort = 80;
 constexpr std::uint16_t kTarget = 8080;
@@ -31,40 +34,17 @@ struct End {
   bool operator==(const End&) const = default;
 };
 
-struct Storage {
-  sockaddr_in6 bytes{};  // the larger of the two
-  socklen_t size = sizeof(bytes);
-  sockaddr* get() { return reinterpret_cast<sockaddr*>(&bytes); }
-};
-
-Storage to_storage(const End& end) {
-  Storage out;
-  if (end.address.is_v4()) {
-    sockaddr_in v4{};
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(end.port);
-    v4.sin_addr.s_addr = end.address.v4_be();
-    std::memcpy(&out.bytes, &v4, sizeof(v4));
-    out.size = sizeof(v4);
-  } else {
-    out.bytes.sin6_family = AF_INET6;
-    out.bytes.sin6_port = htons(end.port);
-    std::memcpy(&out.bytes.sin6_addr, end.address.bytes().data(), 16);
-  }
-  return out;
-}
-
-End to_end(const Storage& storage) {
-  if (storage.bytes.sin6_family == AF_INET) {
-    sockaddr_in v4{};
-    std::memcpy(&v4, &storage.bytes, sizeof(v4));
+End to_end(const SocketName& name) {
+  if (name.storage.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(name.storage);
     std::array<std::uint8_t, 4> bytes{};
     std::memcpy(bytes.data(), &v4.sin_addr, bytes.size());
     return {IpAddress::from_v4(bytes), ntohs(v4.sin_port)};
   }
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(name.storage);
   std::array<std::uint8_t, 16> bytes{};
-  std::memcpy(bytes.data(), &storage.bytes.sin6_addr, bytes.size());
-  return {IpAddress::from_v6(bytes), ntohs(storage.bytes.sin6_port)};
+  std::memcpy(bytes.data(), &v6.sin6_addr, bytes.size());
+  return {IpAddress::from_v6(bytes), ntohs(v6.sin6_port)};
 }
 
 // A socket of a namespace (nullptr: the node's) with an address of its own, which gives up after 3 s.
@@ -81,18 +61,18 @@ UniqueFd open_socket(const PodNetns* where, int type, const End& own) {
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
   const int on = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  Storage address = to_storage(own);
+  SocketName address = socket_name(own.address, own.port);
   EXPECT_EQ(bind(fd.get(), address.get(), address.size), 0) << own.address.str() << ": " << strerror(errno);
   return fd;
 }
 
 int connect_to(const UniqueFd& fd, const End& to) {
-  Storage address = to_storage(to);
+  SocketName address = socket_name(to.address, to.port);
   return connect(fd.get(), address.get(), address.size) == 0 ? 0 : errno;
 }
 
 End peer_of(const UniqueFd& fd) {
-  Storage peer;
+  SocketName peer;
   EXPECT_EQ(getpeername(fd.get(), peer.get(), &peer.size), 0);
   return to_end(peer);
 }
@@ -117,11 +97,6 @@ std::string pattern(std::size_t size, unsigned seed) {
   return data;
 }
 
-struct Pod {
-  PodNetns netns;
-  std::vector<IpAddress> addresses;  // IPv4, IPv6
-};
-
 class ServiceNetwork : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -133,8 +108,8 @@ class ServiceNetwork : public testing::Test {
     ASSERT_TRUE(node_->started) << node_->started.error().message();
     sock_ = datapath::SockPrograms::load(node_->root(), {}).value();  // attached nowhere: no hook sees these sockets
     balancer_ = datapath::BpfLoadBalancer::open(*sock_).value();
-    a_ = add_pod("a");
-    b_ = add_pod("b");
+    a_.emplace(attach_pod("a"));
+    b_.emplace(attach_pod("b"));
   }
   static void TearDownTestSuite() {
     balancer_.reset();
@@ -142,16 +117,6 @@ class ServiceNetwork : public testing::Test {
     node_.reset();
     a_.reset();
     b_.reset();
-  }
-
-  static std::unique_ptr<Pod> add_pod(const std::string& name) {
-    auto pod = std::make_unique<Pod>(Pod{PodNetns::make(name).value(), {}});
-    const PluginResult added = run_plugin("ADD", name, pod->netns.path());
-    EXPECT_EQ(added.exit_code, 0) << added.output;
-    for (const Json& address : added.output.value("ips", Json::array())) {
-      pod->addresses.push_back(Cidr::parse(address["address"].get<std::string>()).value().base());
-    }
-    return pod;
   }
 
   // A Service's port that leads to the backends: where clients connect.
@@ -187,18 +152,18 @@ class ServiceNetwork : public testing::Test {
 
   // One datagram there, and its answer back.
   static void expect_udp(const UniqueFd& client, const UniqueFd& server, const End& service, std::size_t bytes) {
-    Storage to = to_storage(service);
+    SocketName to = socket_name(service.address, service.port);
     const std::string question = pattern(bytes, 1);
     const std::string answer = pattern(bytes + 1, 2);
     ASSERT_EQ(sendto(client.get(), question.data(), bytes, 0, to.get(), to.size), static_cast<ssize_t>(bytes))
         << strerror(errno);
     std::string got(70'000, '\0');
-    Storage peer;
+    SocketName peer;
     ASSERT_EQ(recvfrom(server.get(), got.data(), got.size(), 0, peer.get(), &peer.size), static_cast<ssize_t>(bytes));
     EXPECT_TRUE(got.compare(0, bytes, question) == 0);
     ASSERT_EQ(sendto(server.get(), answer.data(), bytes + 1, 0, peer.get(), peer.size),
               static_cast<ssize_t>(bytes + 1));
-    Storage from;
+    SocketName from;
     ASSERT_EQ(recvfrom(client.get(), got.data(), got.size(), 0, from.get(), &from.size),
               static_cast<ssize_t>(bytes + 1));
     EXPECT_TRUE(got.compare(0, bytes + 1, answer) == 0);
@@ -211,8 +176,8 @@ class ServiceNetwork : public testing::Test {
   static inline std::unique_ptr<Node> node_;
   static inline std::unique_ptr<datapath::SockPrograms> sock_;
   static inline std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
-  static inline std::unique_ptr<Pod> a_;
-  static inline std::unique_ptr<Pod> b_;
+  static inline std::optional<AttachedPod> a_;
+  static inline std::optional<AttachedPod> b_;
 };
 
 constexpr std::size_t kMuch = 4 << 20;
@@ -259,16 +224,16 @@ TEST_F(ServiceNetwork, EverySourcePortIsAConnectionOfItsOwn) {
   const IpAddress backend = b_->addresses[0];
   const End service = serve(0, Protocol::kUdp, {{backend, kTarget}});
   const UniqueFd server = open_socket(&b_->netns, SOCK_DGRAM, {backend, kTarget});
-  Storage to = to_storage(service);
+  SocketName to = socket_name(service.address, service.port);
   std::size_t answered = 0;
   a_->netns.run([&] {
     for (unsigned port = 1024; port < 65'536; ++port) {
       const UniqueFd client(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-      Storage own = to_storage({a_->addresses[0], static_cast<std::uint16_t>(port)});
+      SocketName own = socket_name(a_->addresses[0], static_cast<std::uint16_t>(port));
       const timeval patience{3, 0};
       setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
       char byte = 'x';
-      Storage peer;
+      SocketName peer;
       if (bind(client.get(), own.get(), own.size) == 0 && sendto(client.get(), &byte, 1, 0, to.get(), to.size) == 1 &&
           recvfrom(server.get(), &byte, 1, 0, peer.get(), &peer.size) == 1 && to_end(peer).port == port &&
           sendto(server.get(), &byte, 1, 0, peer.get(), peer.size) == 1 && recv(client.get(), &byte, 1, 0) == 1) {
