@@ -6,8 +6,9 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <optional>
-#include <thread>
+#include <utility>
 
 namespace fairlead::netlink {
 namespace {
@@ -21,26 +22,32 @@ Result<std::uint64_t> cookie_of(const Socket& socket) {
   return cookie;
 }
 
-// On a thread of its own: the namespace of the thread changes for good.
-Result<Netns> enter(const std::string& path) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, fmt::format("open network namespace {}", path));
-  if (setns(fd.get(), CLONE_NEWNET) != 0) {
+}  // namespace
+
+Result<> inside_netns(const std::string& path, const std::function<Result<>(UniqueFd)>& open) {
+  UniqueFd there(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!there) return fail_errno(errno, fmt::format("open network namespace {}", path));
+  const UniqueFd own(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!own) return fail_errno(errno, "open the thread's own network namespace");
+  if (setns(there.get(), CLONE_NEWNET) != 0) {
     const int sys = errno;
     if (sys == EINVAL) return fail(Code::kInvalid, "{} is not a network namespace", path);
     return fail_errno(sys, fmt::format("enter network namespace {}", path));
   }
-  FL_LET(Socket socket, Socket::open());
-  FL_LET(const std::uint64_t cookie, cookie_of(socket));
-  return Netns{std::move(fd), cookie, std::move(socket)};
+  Result<> opened = open(std::move(there));
+  if (setns(own.get(), CLONE_NEWNET) != 0) std::abort();  // a thread that is astray must do nothing more
+  return opened;
 }
 
-}  // namespace
-
 Result<Netns> open_netns(const std::string& path) {
-  std::optional<Result<Netns>> result;
-  std::jthread([&] { result.emplace(enter(path)); }).join();
-  return std::move(*result);
+  std::optional<Netns> netns;
+  FL_TRY(inside_netns(path, [&](UniqueFd fd) -> Result<> {
+    FL_LET(Socket socket, Socket::open());
+    FL_LET(const std::uint64_t cookie, cookie_of(socket));
+    netns.emplace(std::move(fd), cookie, std::move(socket));
+    return {};
+  }));
+  return std::move(*netns);
 }
 
 Result<std::uint64_t> own_netns_cookie() {

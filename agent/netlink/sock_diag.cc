@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/netlink/sock_diag.h"
 
-#include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <cstdlib>
+#include <optional>
 #include <utility>
 
 #include "agent/netlink/message.h"
+#include "agent/netlink/netns.h"
 
 namespace fairlead::netlink {
 namespace {
@@ -47,16 +46,13 @@ std::span<const std::uint8_t> memory_of(const nlmsghdr* message) {
 }  // namespace
 
 Result<SockDiag> SockDiag::open_in(const std::string& path) {
-  const UniqueFd there(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!there) return fail_errno(errno, fmt::format("open network namespace {}", path));
-  const UniqueFd own(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  if (!own) return fail_errno(errno, "open the thread's own network namespace");
-  if (setns(there.get(), CLONE_NEWNET) != 0) {
-    return fail_errno(errno, fmt::format("enter network namespace {}", path));
-  }
-  auto kernel = Conversation::open(NETLINK_SOCK_DIAG);
-  if (setns(own.get(), CLONE_NEWNET) != 0) std::abort();  // a thread that is astray must do nothing more
-  if (!kernel) return fail_with(std::move(kernel).error(), fmt::format("network namespace {}", path));
+  std::optional<Conversation> kernel;
+  FL_TRY(inside_netns(path, [&](const UniqueFd&) -> Result<> {
+    auto opened = Conversation::open(NETLINK_SOCK_DIAG);
+    if (!opened) return fail_with(std::move(opened).error(), fmt::format("network namespace {}", path));
+    kernel.emplace(std::move(*opened));
+    return {};
+  }));
   return SockDiag(std::move(*kernel));
 }
 

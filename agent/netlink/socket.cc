@@ -60,6 +60,7 @@ Link read_link(const nlmsghdr* header) {
     std::memcpy(link.mac.data(), nla_data(attrs[IFLA_ADDRESS]), link.mac.size());
   }
   if (attrs[IFLA_LINKINFO] != nullptr) read_kind(attrs[IFLA_LINKINFO], link);
+  if (link.kind == "veth" && attrs[IFLA_LINK] != nullptr) link.peer_ifindex = nla_get_u32(attrs[IFLA_LINK]);
   return link;
 }
 
@@ -70,7 +71,7 @@ Result<Socket> Socket::open() {
   return Socket(std::move(kernel));
 }
 
-Result<std::uint32_t> Socket::create_veth(const VethSpec& spec) {
+Result<VethEnds> Socket::create_veth(const VethSpec& spec) {
   Message message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0));
   message.text(IFLA_IFNAME, spec.name).bytes(IFLA_ADDRESS, spec.mac.data(), spec.mac.size()).u32(IFLA_MTU, spec.mtu);
   message.begin(IFLA_LINKINFO).text(IFLA_INFO_KIND, "veth").begin(IFLA_INFO_DATA).begin(VETH_INFO_PEER);
@@ -83,7 +84,7 @@ Result<std::uint32_t> Socket::create_veth(const VethSpec& spec) {
   message.end().end().end();
   FL_TRY(kernel_.exchange(message, fmt::format("create veth {} with peer {}", spec.name, spec.peer_name)));
   FL_LET(const Link link, find_link(spec.name));
-  return link.ifindex;
+  return VethEnds{link.ifindex, link.peer_ifindex};
 }
 
 Result<> Socket::set_alias(std::uint32_t ifindex, const std::string& alias) {
@@ -109,7 +110,7 @@ Result<> Socket::delete_link(std::uint32_t ifindex) {
 
 Result<Link> Socket::find_link(const std::string& name) {
   Message message(RTM_GETLINK, 0, link_header(0));
-  message.text(IFLA_IFNAME, name);
+  message.text(IFLA_IFNAME, name).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
   Link found;
   FL_TRY(kernel_.exchange(message, fmt::format("device {}: find", name),
                           [&](const nlmsghdr* header) { found = read_link(header); }));
@@ -118,6 +119,7 @@ Result<Link> Socket::find_link(const std::string& name) {
 
 Result<std::vector<Link>> Socket::links() {
   Message message(RTM_GETLINK, NLM_F_DUMP, link_header(0));
+  message.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
   std::vector<Link> all;
   FL_TRY(kernel_.exchange(message, "list devices", [&](const nlmsghdr* header) { all.push_back(read_link(header)); }));
   return all;

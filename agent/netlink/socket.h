@@ -20,8 +20,9 @@ struct Link {
   std::string alias;
   Mac mac{};
   std::uint32_t mtu = 0;
-  bool up = false;   // as it was asked for; says nothing of the carrier
-  std::string kind;  // "veth", "vxlan", …; empty: hardware
+  bool up = false;                 // as it was asked for; says nothing of the carrier
+  std::string kind;                // "veth", "vxlan", …; empty: hardware
+  std::uint32_t peer_ifindex = 0;  // of a veth's other end, in its namespace
   // Of a VXLAN device, or 0: its UDP port. `external`: each packet says where it goes and by which VNI.
   std::uint16_t vxlan_port = 0;
   bool vxlan_external = false;
@@ -34,6 +35,11 @@ struct VethSpec {
   Mac peer_mac{};
   int peer_netns = -1;  // open namespace descriptor, the caller's; the peer is born in there
   std::uint32_t mtu = 0;
+};
+
+struct VethEnds {
+  std::uint32_t ifindex = 0;       // of the end on this side
+  std::uint32_t peer_ifindex = 0;  // of the other, in its namespace
 };
 
 struct VxlanSpec {
@@ -52,6 +58,7 @@ struct InterfaceAddress {
 };
 
 inline constexpr std::uint8_t kStaticProtocol = 4;  // RTPROT_STATIC
+inline constexpr std::uint32_t kLoopback = 1;       // ifindex of "lo", the first device of every namespace
 
 struct Route {
   Cidr destination;
@@ -77,8 +84,8 @@ class Socket {
  public:
   static Result<Socket> open();
 
-  // Both ends down. Returns the ifindex of the end on this side.
-  Result<std::uint32_t> create_veth(const VethSpec& spec);
+  // Both ends down. kExists: either name is taken.
+  Result<VethEnds> create_veth(const VethSpec& spec);
   // Down; carries to and from any node (collect-metadata, learns nothing) and gives itself no link-local address. Of
   // those a namespace can have one a port. Returns its ifindex.
   Result<std::uint32_t> create_vxlan(const VxlanSpec& spec);

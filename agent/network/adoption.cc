@@ -46,7 +46,7 @@ Result<> Network::adopt() {
       continue;
     }
     FL_TRY(ipam_.claim(attachment.addresses));
-    endpoints_[attachment.key()] = {attachment, link->ifindex};
+    endpoints_[attachment.key()] = {attachment, link->ifindex, JournalText::entry(attachment)};
     ours.erase(device);
   }
   for (std::size_t i = 0; i < ipam_.pools().size(); ++i) {

@@ -27,6 +27,7 @@ Result<Json> Network::add(const Json& args) {
     Attachment& there = at->second.attachment;
     if (there.netns_cookie == pod.cookie && there.asked == attachment.asked && verify(at->second, pod)) {
       there.added_ns = boot_time_ns();
+      at->second.journaled = JournalText::entry(there);
       FL_LET(const netlink::Link link, host_->find_link(device_name(there)));
       return cni_result(there, link.mtu);
     }
@@ -42,7 +43,7 @@ Result<Json> Network::add(const Json& args) {
     endpoints_.erase(key);
     if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
   });
-  endpoints_[key] = {attachment, 0};
+  endpoints_[key] = {attachment, 0, JournalText::entry(attachment)};
   Result<std::uint32_t> made = fail(Code::kSystem, "not tried");
   if (auto saved = save(); !saved) {
     made = std::unexpected(std::move(saved).error());
@@ -108,28 +109,34 @@ std::map<std::string, model::HostPort> Network::host_ports(const Attachment& att
   return rows;
 }
 
-// The guard before either end is up; the host side up last, which says that all is done.
-Result<std::uint32_t> Network::attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo) {
+// The pair; where its name is taken by what is left of an earlier one, in that one's place.
+Result<netlink::VethEnds> Network::make_link(const Attachment& attachment, const netlink::Netns& pod) {
+  auto made = make_pod_link(*host_, pod, attachment, config_.mtu);
+  if (made || made.error().code != Code::kExists) return made;
   if (const auto stale = host_->find_link(device_name(attachment))) {
     const auto owner = parse_device_alias(stale->alias);
     if (!owner || owner->key() != attachment.key()) {
       return fail(Code::kExists, "device {} exists and is not this attachment's", stale->name);
     }
     FL_TRY(host_->delete_link(stale->ifindex));  // waits in the background's queue, or a failed ADD left it
+    made = make_pod_link(*host_, pod, attachment, config_.mtu);
+    if (made || made.error().code != Code::kExists) return made;
   }
-  auto made = make_pod_link(*host_, pod, attachment, config_.mtu);
-  if (!made && made.error().code == Code::kExists) {
-    return fail(Code::kInvalid, "CNI_IFNAME: {} exists in {}", attachment.ifname, attachment.netns);
-  }
-  FL_LET(const std::uint32_t ifindex, std::move(made));
+  return fail(Code::kInvalid, "CNI_IFNAME: {} exists in {}", attachment.ifname, attachment.netns);
+}
+
+// The guard before either end is up; the host side up last, which says that all is done.
+Result<std::uint32_t> Network::attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo) {
+  FL_LET(const netlink::VethEnds ends, make_link(attachment, pod));
+  const std::uint32_t ifindex = ends.ifindex;
   undo.push_back([this, ifindex] { reaper_->remove(ifindex); });
   undo.push_back([this, ifindex] { (void)programs_.erase(ifindex); });
   FL_TRY(publish({attachment, ifindex}));
   undo.push_back([this, cookie = attachment.netns_cookie] { (void)sockets_.dismiss(cookie); });
   FL_TRY(sockets_.admit(attachment.netns_cookie, attachment.addresses));
   FL_TRY(programs_.attach(ifindex));
-  FL_TRY(limit_rates(*host_, pod, ifindex, attachment));
-  FL_TRY(connect_pod_side(pod, attachment));
+  FL_TRY(limit_rates(*host_, pod, ends, attachment));
+  FL_TRY(connect_pod_side(pod, ends.peer_ifindex, attachment));
   FL_TRY(connect_host_side(*host_, ifindex, attachment, config_.node_ips));
   return ifindex;
 }
@@ -247,15 +254,14 @@ model::ServedNetns Network::served_netns(const Endpoint& endpoint) {
 }
 
 Result<> Network::save(bool durable) const {
-  JournalState state;
-  state.boot = boot_;
-  for (const auto& [key, endpoint] : endpoints_) state.attachments.push_back(endpoint.attachment);
+  JournalText text(boot_);
+  for (const auto& [key, endpoint] : endpoints_) text.add_attachment(endpoint.journaled);
   for (const Pool& pool : ipam_.pools()) {
-    state.resting.insert(pool.resting().begin(), pool.resting().end());
-    state.cursors.push_back(pool.cursor());
-    state.ranges.push_back(pool.range());
+    text.add_resting(pool.resting());
+    text.add_cursor(pool.cursor());
+    text.add_range(pool.range());
   }
-  return journal_.save(state, durable);
+  return journal_.save(text, durable);
 }
 
 }  // namespace fairlead::network

@@ -36,6 +36,12 @@ Result<JournalState> decode(const Json& json) {
   return state;
 }
 
+// Adds an element to the inside of a JSON list or object.
+void append(std::string& list, std::string_view element) {
+  list += list.empty() ? "\n " : ",\n ";
+  list += element;
+}
+
 }  // namespace
 
 Result<JournalState> Journal::load() const {
@@ -51,16 +57,48 @@ Result<JournalState> Journal::load() const {
   }
 }
 
-Result<> Journal::save(const JournalState& state, bool durable) const {
-  Json json{{"version", kVersion},       {"boot", state.boot},       {"attachments", Json::array()},
-            {"resting", Json::object()}, {"cursors", Json::array()}, {"ranges", Json::array()}};
-  for (const Attachment& attachment : state.attachments) json["attachments"].push_back(to_json(attachment));
-  for (const auto& [address, since] : state.resting) {
-    json["resting"][address.str()] = std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
+std::string JournalText::entry(const Attachment& attachment) {
+  return to_json(attachment).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void JournalText::add_attachment(std::string_view entry) {
+  append(attachments_, entry);
+}
+
+void JournalText::add_resting(const std::map<IpAddress, WallTime>& resting) {
+  for (const auto& [address, since] : resting) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
+    append(resting_, fmt::format("\"{}\": {}", address.str(), seconds));
   }
-  for (const IpAddress& address : state.cursors) json["cursors"].push_back(address.str());
-  for (const Cidr& range : state.ranges) json["ranges"].push_back(range.str());
-  return write_atomically(path_, json.dump(1) + "\n", {.durable = durable});
+}
+
+void JournalText::add_cursor(const IpAddress& address) {
+  append(cursors_, fmt::format("\"{}\"", address.str()));
+}
+
+void JournalText::add_range(const Cidr& range) {
+  append(ranges_, fmt::format("\"{}\"", range.str()));
+}
+
+std::string JournalText::text() const {
+  return fmt::format(
+      "{{\n\"version\": {},\n\"boot\": {},\n\"attachments\": [{}],\n\"resting\": {{{}}},\n\"cursors\": [{}],\n"
+      "\"ranges\": [{}]\n}}\n",
+      kVersion, Json(boot_).dump(-1, ' ', false, Json::error_handler_t::replace), attachments_, resting_, cursors_,
+      ranges_);
+}
+
+Result<> Journal::save(const JournalText& text, bool durable) const {
+  return write_atomically(path_, text.text(), {.durable = durable});
+}
+
+Result<> Journal::save(const JournalState& state, bool durable) const {
+  JournalText text(state.boot);
+  for (const Attachment& attachment : state.attachments) text.add_attachment(JournalText::entry(attachment));
+  text.add_resting(state.resting);
+  for (const IpAddress& address : state.cursors) text.add_cursor(address);
+  for (const Cidr& range : state.ranges) text.add_range(range);
+  return save(text, durable);
 }
 
 }  // namespace fairlead::network

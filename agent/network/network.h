@@ -91,7 +91,8 @@ class Network {
  private:
   struct Endpoint {
     Attachment attachment;
-    std::uint32_t ifindex = 0;  // 0: the device is gone, with its pod's namespace; DEL is still to come
+    std::uint32_t ifindex = 0;   // 0: the device is gone, with its pod's namespace; DEL is still to come
+    std::string journaled = {};  // the attachment, as the journal says it
   };
   using Undo = std::vector<std::function<void()>>;
 
@@ -127,6 +128,7 @@ class Network {
   // kExists: a mapping is another pod's or a Service's.
   Result<> may_map(const Attachment& attachment) const;
   static std::map<std::string, model::HostPort> host_ports(const Attachment& attachment);
+  Result<netlink::VethEnds> make_link(const Attachment& attachment, const netlink::Netns& pod);
   Result<std::uint32_t> attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo);
   // Devices went by themselves: out of the maps with them.
   void lose_device(std::uint32_t ifindex);

@@ -28,34 +28,32 @@ Result<> enable_forwarding(const std::string& device) {
 
 }  // namespace
 
-Result<std::uint32_t> make_pod_link(netlink::Socket& host, const netlink::Netns& pod, const Attachment& attachment,
-                                    std::uint32_t mtu) {
-  FL_LET(const std::uint32_t ifindex, host.create_veth({.name = device_name(attachment),
-                                                        .mac = host_mac(attachment),
-                                                        .peer_name = attachment.ifname,
-                                                        .peer_mac = pod_mac(attachment),
-                                                        .peer_netns = pod.fd.get(),
-                                                        .mtu = mtu}));
-  if (auto marked = host.set_alias(ifindex, device_alias(attachment)); !marked) {
-    (void)host.delete_link(ifindex);
+Result<netlink::VethEnds> make_pod_link(netlink::Socket& host, const netlink::Netns& pod, const Attachment& attachment,
+                                        std::uint32_t mtu) {
+  FL_LET(const netlink::VethEnds ends, host.create_veth({.name = device_name(attachment),
+                                                         .mac = host_mac(attachment),
+                                                         .peer_name = attachment.ifname,
+                                                         .peer_mac = pod_mac(attachment),
+                                                         .peer_netns = pod.fd.get(),
+                                                         .mtu = mtu}));
+  if (auto marked = host.set_alias(ends.ifindex, device_alias(attachment)); !marked) {
+    (void)host.delete_link(ends.ifindex);
     return std::unexpected(std::move(marked).error());
   }
-  return ifindex;
+  return ends;
 }
 
-Result<> connect_pod_side(netlink::Netns& pod, const Attachment& attachment) {
+Result<> connect_pod_side(netlink::Netns& pod, std::uint32_t ifindex, const Attachment& attachment) {
   netlink::Socket& inside = pod.socket;
-  FL_LET(const netlink::Link loopback, inside.find_link("lo"));
-  if (!loopback.up) FL_TRY(inside.set_up(loopback.ifindex));
-  FL_LET(const netlink::Link link, inside.find_link(attachment.ifname));
+  FL_TRY(inside.set_up(netlink::kLoopback));
   for (const IpAddress& address : attachment.addresses) {
-    FL_TRY(inside.add_address(link.ifindex, address));
-    FL_TRY(inside.set_neighbour(link.ifindex, gateway(address.family()), host_mac(attachment)));
+    FL_TRY(inside.add_address(ifindex, address));
+    FL_TRY(inside.set_neighbour(ifindex, gateway(address.family()), host_mac(attachment)));
   }
-  FL_TRY(inside.set_up(link.ifindex));
+  FL_TRY(inside.set_up(ifindex));
   for (const IpAddress& address : attachment.addresses) {
     FL_TRY(inside.set_route({.destination = everywhere(address.family()),
-                             .ifindex = link.ifindex,
+                             .ifindex = ifindex,
                              .gateway = gateway(address.family()),
                              .source = {}}));
   }
@@ -90,14 +88,14 @@ netlink::TokenBucket token_bucket(std::uint64_t rate, std::uint64_t burst) {
       .rate = bytes, .burst = static_cast<std::uint32_t>(at_once), .limit = static_cast<std::uint32_t>(at_once + wait)};
 }
 
-Result<> limit_rates(netlink::Socket& host, netlink::Netns& pod, std::uint32_t ifindex, const Attachment& attachment) {
+Result<> limit_rates(netlink::Socket& host, netlink::Netns& pod, const netlink::VethEnds& ends,
+                     const Attachment& attachment) {
   const Bandwidth& asked = attachment.asked.bandwidth;
   if (asked.ingress_rate != 0) {
-    FL_TRY(netlink::set_token_bucket(host, ifindex, token_bucket(asked.ingress_rate, asked.ingress_burst)));
+    FL_TRY(netlink::set_token_bucket(host, ends.ifindex, token_bucket(asked.ingress_rate, asked.ingress_burst)));
   }
   if (asked.egress_rate == 0) return {};
-  FL_LET(const netlink::Link link, pod.socket.find_link(attachment.ifname));
-  return netlink::set_token_bucket(pod.socket, link.ifindex, token_bucket(asked.egress_rate, asked.egress_burst));
+  return netlink::set_token_bucket(pod.socket, ends.peer_ifindex, token_bucket(asked.egress_rate, asked.egress_burst));
 }
 
 Result<> restore_ingress_limit(netlink::Socket& host, std::uint32_t ifindex, const Attachment& attachment) {

@@ -12,14 +12,14 @@
 
 namespace fairlead::network {
 
-// Makes the pair, both ends down, the pod's inside `pod`, and marks the host side as ours. Returns its ifindex; on
-// failure nothing is left.
-Result<std::uint32_t> make_pod_link(netlink::Socket& host, const netlink::Netns& pod, const Attachment& attachment,
-                                    std::uint32_t mtu);
+// Makes the pair, both ends down, the pod's inside `pod`, and marks the host side as ours. On failure nothing is left.
+// kExists: either name is taken.
+Result<netlink::VethEnds> make_pod_link(netlink::Socket& host, const netlink::Netns& pod, const Attachment& attachment,
+                                        std::uint32_t mtu);
 
 // Pod side, inside its namespace: loopback up, addresses, gateway neighbour, up, default routes. Repeating it is
-// harmless.
-Result<> connect_pod_side(netlink::Netns& pod, const Attachment& attachment);
+// harmless. `ifindex`: in there.
+Result<> connect_pod_side(netlink::Netns& pod, std::uint32_t ifindex, const Attachment& attachment);
 
 // Host side: neighbours, forwarding, up, and a route to each address, with the node's own address of that family as
 // source of what the host sends. Repeating it is harmless.
@@ -29,7 +29,8 @@ Result<> connect_host_side(netlink::Socket& host, std::uint32_t ifindex, const A
 // Limits what the pod gets and sends to what was asked for it: disciplines on the two ends of the pair. What it sends
 // waits on the pod's own end, where its sockets feel it; a container that may configure its network could take that one
 // off, and CHECK would say so.
-Result<> limit_rates(netlink::Socket& host, netlink::Netns& pod, std::uint32_t ifindex, const Attachment& attachment);
+Result<> limit_rates(netlink::Socket& host, netlink::Netns& pod, const netlink::VethEnds& ends,
+                     const Attachment& attachment);
 // Puts the limit of what the pod gets back, where it is gone.
 Result<> restore_ingress_limit(netlink::Socket& host, std::uint32_t ifindex, const Attachment& attachment);
 // kConflict where a limit is not in force.

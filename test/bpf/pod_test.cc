@@ -77,7 +77,8 @@ class PodProgramsTest : public testing::Test {
                                              .peer_mac = pod.endpoint.mac,
                                              .peer_netns = here.get(),
                                              .mtu = 1450})
-                               .value();
+                               .value()
+                               .ifindex;
     EXPECT_TRUE(programs_->attach(pod.endpoint.ifindex));
     return pod;
   }

@@ -33,12 +33,13 @@ void print(const char* object, const std::vector<datapath::ProgramFacts>& progra
 Result<std::uint32_t> make_veth() {
   FL_LET(netlink::Socket socket, netlink::Socket::open());
   const UniqueFd here(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  return socket.create_veth({.name = "host0",
-                             .mac = {2, 0, 0, 0, 0, 1},
-                             .peer_name = "pod0",
-                             .peer_mac = {2, 0, 0, 0, 0, 2},
-                             .peer_netns = here.get(),
-                             .mtu = 1450});
+  FL_LET(const netlink::VethEnds ends, socket.create_veth({.name = "host0",
+                                                           .mac = {2, 0, 0, 0, 0, 1},
+                                                           .peer_name = "pod0",
+                                                           .peer_mac = {2, 0, 0, 0, 0, 2},
+                                                           .peer_netns = here.get(),
+                                                           .mtu = 1450}));
+  return ends.ifindex;
 }
 
 Result<> load_all(const std::string& bpf_root, const std::string& cgroup) {

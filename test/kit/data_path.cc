@@ -38,12 +38,13 @@ Result<Pod> DataPath::make_pod(std::uint8_t number) {
   pod.endpoint.addresses = {v4, v6};
   FL_LET(auto socket, netlink::Socket::open());
   const UniqueFd here(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  FL_LET(pod.endpoint.ifindex, socket.create_veth({.name = fmt::format("host{}", number),
-                                                   .mac = pod.endpoint.host_mac,
-                                                   .peer_name = fmt::format("pod{}", number),
-                                                   .peer_mac = pod.endpoint.mac,
-                                                   .peer_netns = here.get(),
-                                                   .mtu = 1450}));
+  FL_LET(const netlink::VethEnds ends, socket.create_veth({.name = fmt::format("host{}", number),
+                                                           .mac = pod.endpoint.host_mac,
+                                                           .peer_name = fmt::format("pod{}", number),
+                                                           .peer_mac = pod.endpoint.mac,
+                                                           .peer_netns = here.get(),
+                                                           .mtu = 1450}));
+  pod.endpoint.ifindex = ends.ifindex;
   FL_TRY(pods_->attach(pod.endpoint.ifindex));
   FL_TRY(pods_->upsert(pod.endpoint));
   return pod;

@@ -390,7 +390,8 @@ TEST_F(PodNetwork, WhatACrashLeftHalfMadeIsRemovedAndForeignDevicesAreNot) {
                       .peer_mac = {2, 0, 0, 0, 0, 2},
                       .peer_netns = inside.fd.get(),
                       .mtu = 1450})
-        .value();
+        .value()
+        .ifindex;
   };
   // Killed right after the device was born (journaled, unmarked), with its endpoint written; and one of whom only the
   // device is left.
