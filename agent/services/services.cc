@@ -160,7 +160,8 @@ void Services::host_ports_changed(const state::Delta<model::HostPort>& delta) {
     host_ports_[key].row = change.after;
     mark(key);
   }
-  host_ports_complete_ = delta.complete;
+  const bool known = delta.complete && !std::exchange(host_ports_complete_, delta.complete);
+  if (known && reconciler_.started()) mark(kRemoveUnclaimed);  // last in the queue
   start_when_complete();
 }
 
@@ -171,18 +172,19 @@ void Services::mark(const std::string& key) {
 }
 
 void Services::start_when_complete() {
-  if (reconciler_.started() || !services_complete_ || !slices_complete_) return;
-  if (pods_complete_ && nodes_complete_ && host_ports_complete_) return start();
+  if (!services_complete_ || !slices_complete_) return;
+  if (!reconciler_.started() && pods_complete_ && nodes_complete_) start();
+  if (reconciler_.started() && host_ports_complete_) return patience_.cancel();
   if (patience_) return;
   patience_ = loop_.after(deps_.pods_patience, [this] {
-    log::warn(kModule, "starting without all lists", {{"missing", fmt::format("{}", fmt::join(missing(), ", "))}});
-    start();
+    log::warn(kModule, "going on without all lists", {{"missing", fmt::format("{}", fmt::join(missing(), ", "))}});
+    if (!host_ports_complete_) mark(kRemoveUnclaimed);
+    if (!reconciler_.started()) start();
   });
 }
 
 void Services::start() {
-  patience_.cancel();
-  mark(kRemoveUnclaimed);  // last in the queue
+  if (host_ports_complete_) mark(kRemoveUnclaimed);  // last in the queue
   reconciler_.start();
   reconciler_.run_now(index_.services_with_local_pods());
 }
@@ -319,7 +321,7 @@ std::vector<std::string> Services::missing() const {
   if (!slices_complete_) kinds.emplace_back("EndpointSlice");
   if (!pods_complete_ && !reconciler_.started()) kinds.emplace_back("LocalPod");
   if (!nodes_complete_ && !reconciler_.started()) kinds.emplace_back("Node");
-  if (!host_ports_complete_ && !reconciler_.started()) kinds.emplace_back("HostPort");
+  if (!host_ports_complete_) kinds.emplace_back("HostPort");
   return kinds;
 }
 

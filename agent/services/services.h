@@ -38,10 +38,10 @@ struct ServiceMetrics {
 };
 
 // Owner: main.cc. Thread: its loop, except health(). Starts once Services and EndpointSlices are complete and so are
-// local pods and the node's labels (or they are late: a runtime that is away must not keep Services from working), and
-// removes what it found in the maps and nobody declares only after each Service had its turn. A changed slice costs its
-// Service; a changed pod the Services that list it, which are carried out at once, ahead of all else. After each pass
-// it says on `applied` how far LocalPod rows are in the maps.
+// local pods and the node's labels (or they are late: a runtime that is away must not keep Services from working). What
+// it found in the maps and nobody declares it removes after each Service had its turn, and only once host ports are
+// known (or late), too. A changed slice costs its Service; a changed pod the Services that list it, which are carried
+// out at once, ahead of all else. After each pass it says on `applied` how far LocalPod rows are in the maps.
 //
 // A host port is a Service of one endpoint: the same machine carries it out.
 //
@@ -64,7 +64,7 @@ class Services {
     Balancing balancing = Balancing::kRandom;     // where a Service asks for none
     std::optional<ClusterIpAllocator> addresses;  // with manifests only: gives ClusterIPs to Services that declare none
     Duration audit_period = std::chrono::minutes(1);
-    Duration pods_patience = std::chrono::seconds(5);  // how long to wait for local pods and the node
+    Duration pods_patience = std::chrono::seconds(5);  // how long to wait for local pods, the node and host ports
   };
 
   // What /healthz needs to tell.

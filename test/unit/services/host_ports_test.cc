@@ -56,16 +56,34 @@ TEST_F(ServicesTest, HostPortsComeAndGoWithTheirRows) {
 
 TEST_F(ServicesTest, NothingUnclaimedIsRemovedBeforeHostPortsAreKnown) {
   make();
+  declare("web", 10, {"10.0.0.1"});
   services.set_complete();
   slices.set_complete();
   pods.set_complete();
   nodes.set_complete();
   loop.poll();
-  EXPECT_TRUE(balancer.calls.empty());
+  EXPECT_EQ(balancer.calls, std::vector<std::string>{"apply default/web:80/TCP/4"});  // which need not wait for them
+  EXPECT_EQ(ask("services.sync").value()["missing"], Json{"HostPort"});
+  balancer.calls.clear();
   host_ports.upsert("a/eth0:*:53/UDP", row({"10.0.0.2"}));
   host_ports.set_complete();
   loop.poll();
   EXPECT_EQ(balancer.calls, (std::vector<std::string>{"apply hostPort:a/eth0:*:53/UDP/4", "remove_unclaimed"}));
+  balancer.calls.clear();
+  host_ports.erase("a/eth0:*:53/UDP");
+  loop.poll();
+  EXPECT_EQ(balancer.calls, std::vector<std::string>{"remove hostPort:a/eth0:*:53/UDP/4"});  // no more than that
+}
+
+TEST_F(ServicesTest, WhatNobodyClaimsGoesOnceHostPortsAreLate) {
+  pods_patience = Duration(0);
+  make();
+  services.set_complete();
+  slices.set_complete();
+  pods.set_complete();
+  nodes.set_complete();
+  loop.poll();
+  EXPECT_EQ(balancer.calls, std::vector<std::string>{"remove_unclaimed"});
 }
 
 TEST_F(ServicesTest, AHostPortFollowsTheNodesAddresses) {

@@ -23,10 +23,10 @@ TEST_F(ServicesTest, TouchesNothingBeforeAllIsKnownAndCleansUpLast) {
   pods.set_complete();
   loop.poll();
   EXPECT_TRUE(balancer.calls.empty());
-  nodes.set_complete();
+  host_ports.set_complete();
   loop.poll();
   EXPECT_TRUE(balancer.calls.empty());
-  host_ports.set_complete();
+  nodes.set_complete();
   loop.poll();
   EXPECT_EQ(balancer.calls,
             (std::vector<std::string>{std::string("apply ") + kDb, std::string("apply ") + kWeb, "remove_unclaimed"}));
