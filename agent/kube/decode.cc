@@ -37,10 +37,11 @@ Result<Keyed<model::Service>> decode_service(std::string_view bytes) {
   return keyed(project_service(service), "Service", service.metadata());
 }
 
-Result<Keyed<model::EndpointSlice>> decode_endpoint_slice(std::string_view bytes) {
-  k8s::EndpointSlice slice;
-  FL_TRY(parse(slice, bytes));
-  return keyed(project_endpoint_slice(slice), "EndpointSlice", slice.metadata());
+EndpointSliceDecoder::EndpointSliceDecoder() : message_(std::make_shared<k8s::EndpointSlice>()) {}
+
+Result<Keyed<model::EndpointSlice>> EndpointSliceDecoder::operator()(std::string_view bytes) const {
+  FL_TRY(parse(*message_, bytes));
+  return keyed(project_endpoint_slice(*message_), "EndpointSlice", message_->metadata());
 }
 
 Result<Keyed<model::Pod>> decode_pod(std::string_view bytes) {

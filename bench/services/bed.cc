@@ -14,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 const std::vector<std::string> kModes{"iptables", "nftables"};
+constexpr auto kNotYet = 200ms;        // without an answer: a Service that is not served is asked again
 constexpr std::uint32_t kAsked = 200;  // Services that have to answer before all of them are taken for served
 
 std::string inside(const testkit::PodNetns& netns) {
@@ -128,9 +129,11 @@ Result<> Bed::grow(std::uint32_t services) {
   }
   services_ = services;
   for (const auto& [name, worker] : peers_) {
-    const Job last{.by_cluster_ip = true, .open = true, .services = services, .count = 1};
+    const Job last{.by_cluster_ip = true, .open = true, .services = services, .count = 1, .patience = kNotYet};
+    Job some = every;
+    some.patience = kNotYet;
     const bool served =
-        testkit::eventually([&] { return worker->run(last).has_value() && worker->run(every).has_value(); }, 600s);
+        testkit::eventually([&] { return worker->run(last).has_value() && worker->run(some).has_value(); }, 600s);
     if (!served) return fail(Code::kTimeout, "{} does not serve {} Services", name, services);
   }
   return {};

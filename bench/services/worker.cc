@@ -29,7 +29,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kClientCpu = 0;
 constexpr int kServerCpu = 1;
-constexpr timeval kPatience{.tv_sec = 0, .tv_usec = 200'000};
 constexpr std::uint32_t kStride = 7919;  // a prime: every Service has its turn
 
 void pin(int cpu) {
@@ -48,14 +47,15 @@ bool enter(const std::string& netns, const std::string& cgroup) {
   return setns(fd.get(), CLONE_NEWNET) == 0;
 }
 
-UniqueFd connect_to(const IpAddress& address, std::uint16_t port) {
+UniqueFd connect_to(const IpAddress& address, std::uint16_t port, std::chrono::milliseconds patience) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int one = 1;
   const linger no_time_wait{.l_onoff = 1, .l_linger = 0};
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
   setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &no_time_wait, sizeof(no_time_wait));
-  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof(kPatience));
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof(kPatience));
+  const timeval limit{.tv_sec = patience.count() / 1000, .tv_usec = patience.count() % 1000 * 1000};
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   const sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {address.v4_be()}, .sin_zero = {}};
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) != 0) return {};
   return fd;
@@ -72,8 +72,8 @@ double carry_out(const Job& job) {
   const LargeCluster cluster{.services = job.services, .endpoints = 1};
   const auto connect_service = [&](std::uint32_t i) {
     const std::uint32_t service = static_cast<std::uint32_t>(std::uint64_t{i} * kStride % job.services);
-    return job.by_cluster_ip ? connect_to(LargeCluster::cluster_ip(service), LargeCluster::kPort)
-                             : connect_to(cluster.endpoint(service, 0), LargeCluster::kTargetPort);
+    return job.by_cluster_ip ? connect_to(LargeCluster::cluster_ip(service), LargeCluster::kPort, job.patience)
+                             : connect_to(cluster.endpoint(service, 0), LargeCluster::kTargetPort, job.patience);
   };
   const UniqueFd connection = job.open ? connect_service(job.services - 1) : UniqueFd();
   if (job.open && !round_trip(connection)) return -errno;

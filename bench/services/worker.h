@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,6 +21,7 @@ struct Job {
   bool open = false;           // round trips on one open connection; else a connection for each round trip
   std::uint32_t services = 1;  // of a LargeCluster with one endpoint each
   std::uint32_t count = 0;
+  std::chrono::milliseconds patience = std::chrono::seconds(5);  // with each step of a connection
 };
 
 // Owner: the benchmark's main; make it before threads. The process ends with this object, or with the benchmark.
@@ -32,7 +34,7 @@ class Worker {
   ~Worker();
 
   // Microseconds for one round trip, with its connection or without. An error where a connection is refused or nobody
-  // answers within 0.2 s.
+  // answers in time.
   Result<double> run(const Job& job) const;
 
  private:

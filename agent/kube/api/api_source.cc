@@ -45,7 +45,7 @@ ApiSource::ApiSource(Loop& loop, Deps deps)
   reflect({.kind = "Service", .path = "/api/v1/services"},
           table_sink(std::move(deps.writers.services), key_by_name, decode_service), deps.registry);
   reflect({.kind = "EndpointSlice", .path = "/apis/discovery.k8s.io/v1/endpointslices"},
-          table_sink(std::move(deps.writers.endpoint_slices), key_by_name, decode_endpoint_slice), deps.registry);
+          table_sink(std::move(deps.writers.endpoint_slices), key_by_name, EndpointSliceDecoder()), deps.registry);
   auto pods = table_sink(std::move(deps.writers.pods), key_by_uid, decode_pod);
   if (pods_) pods = pods_->mirrors.sort_out(std::move(pods));
   reflect({.kind = "Pod", .path = "/api/v1/pods", .selector = "fieldSelector=spec.nodeName%3D" + deps.node_name},

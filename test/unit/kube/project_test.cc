@@ -218,6 +218,26 @@ endpoints:
   EXPECT_EQ(row->endpoints[1].zone_hints, Names{});
 }
 
+TEST(Decode, NothingOfOneSliceIsLeftForTheNext) {
+  const EndpointSliceDecoder decode;
+  const auto full = read_text<k8s::EndpointSlice>(R"(
+metadata: {name: e, namespace: shop, uid: u, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 80}]
+endpoints:
+- {addresses: [10.0.0.1], zone: a, nodeName: node-1, conditions: {ready: false}, hints: {forZones: [{name: a}]}}
+- {addresses: [10.0.0.2]}
+)");
+  ASSERT_EQ(decode(full.SerializeAsString())->second.endpoints.size(), 2U);
+  EXPECT_FALSE(decode("\xff\xff"));
+  const auto next = read_text<k8s::EndpointSlice>(
+      "{metadata: {name: f, namespace: shop}, addressType: IPv4, endpoints: [{addresses: [10.0.0.3]}]}\n");
+  const auto row = decode(next.SerializeAsString());
+  ASSERT_TRUE(row);
+  EXPECT_EQ(row->first, "shop/f");
+  EXPECT_EQ(row->second, *project_endpoint_slice(next));
+}
+
 TEST(Decode, KeysAndErrors) {
   const auto node = read_text<k8s::Node>("metadata: {name: node-1, labels: {topology.kubernetes.io/zone: a}}\n");
   EXPECT_EQ(decode_node(node.SerializeAsString())->first, "node-1");
@@ -229,7 +249,7 @@ TEST(Decode, KeysAndErrors) {
   EXPECT_EQ(decode_pod(pod)->second.source, "api");
   const auto slice =
       read_text<k8s::EndpointSlice>("{metadata: {name: e, namespace: shop}, addressType: IPv4}\n").SerializeAsString();
-  EXPECT_EQ(decode_endpoint_slice(slice)->first, "shop/e");
+  EXPECT_EQ(EndpointSliceDecoder()(slice)->first, "shop/e");
   const auto config =
       read_text<k8s::ConfigMap>("{metadata: {name: c, namespace: ns}, data: {a: b}, binaryData: {c: AA==}}\n");
   EXPECT_EQ(decode_config_map(config.SerializeAsString())->second.data,
