@@ -39,13 +39,16 @@ class World {
 
   // As it was when it was opened: the pods, no Service, no connection.
   Result<> reset();
-  // How the two differ over the step; "" where they do not.
+  // How the two differ over the step; "" where they do not, or where it was held up.
   std::string take(const Step& step);
   // How the packets since the last reset were counted otherwise than the model did; "" where they were not.
   std::string compare_counters() const;
   // Whether what came since the last reset cannot tell which of several choices was made, as where a packet is dropped
   // after a backend was chosen for its connection: from there on the model does not know.
   bool lost_track() const { return lost_track_; }
+  // Whether the last step took so long (the process was stopped, or the machine busy) that real time mattered: then
+  // nothing is known of it, nor of what follows.
+  bool held_up() const { return held_up_; }
   // What came of the last packet.
   const Outcome& outcome() const { return outcome_; }
 
@@ -57,6 +60,7 @@ class World {
   static constexpr Time kMargin = std::chrono::milliseconds(800);  // of time-outs, around now
 
   World() = default;
+  std::string take_in_time(const Step& step);
   std::string take_packet(const Step& step);
   std::string take_change(const Step& step);
   const Future& counted_one(const std::vector<const Future*>& futures) const;
@@ -75,6 +79,7 @@ class World {
   std::set<std::string> services_;
   Outcome outcome_;
   bool lost_track_ = false;
+  bool held_up_ = false;
   std::map<std::string, std::uint64_t> counted_;   // by the programs, before the last reset
   std::map<std::string, std::uint64_t> expected_;  // since
 };
