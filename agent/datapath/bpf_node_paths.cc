@@ -68,15 +68,17 @@ std::uint32_t entries_of(const BpfPodPrograms& programs, const char* name) {
 template <class Skeleton>
 Result<> load_over(Skeleton& skeleton, const BpfPodPrograms& programs) {
   auto& sizes = *skeleton.rodata;
-  const auto tell = [&](const char* slots, const char* ring, const auto& shard_slots, const auto& ring_size) {
-    const_cast<std::uint32_t&>(shard_slots) = entries_of(programs, slots) / CT_SHARDS;
-    const_cast<std::uint32_t&>(ring_size) = entries_of(programs, ring);
+  const auto tell = [&](const std::string& set, auto& buckets, auto& shard_slots, auto& ring_size) {
+    for (const std::size_t family : {0, 1}) {
+      const std::string maps = set + (family == 0 ? "ct4" : "ct6");
+      const_cast<std::uint32_t&>(buckets[family]) = entries_of(programs, maps.c_str());
+      const_cast<std::uint32_t&>(shard_slots[family]) = entries_of(programs, (maps + "_slots").c_str()) / CT_SHARDS;
+      const_cast<std::uint32_t&>(ring_size[family]) = entries_of(programs, (maps + "_ring").c_str());
+    }
   };
-  tell("ct4_slots", "ct4_ring", sizes.ct_shard_slots[0], sizes.ct_ring_size[0]);
-  tell("ct6_slots", "ct6_ring", sizes.ct_shard_slots[1], sizes.ct_ring_size[1]);
+  tell("", sizes.ct_buckets, sizes.ct_shard_slots, sizes.ct_ring_size);
   // One element each, which is no shard, where nothing moves.
-  tell("old_ct4_slots", "old_ct4_ring", sizes.ct_old_shard_slots[0], sizes.ct_old_ring_size[0]);
-  tell("old_ct6_slots", "old_ct6_ring", sizes.ct_old_shard_slots[1], sizes.ct_old_ring_size[1]);
+  tell("old_", sizes.ct_old_buckets, sizes.ct_old_shard_slots, sizes.ct_old_ring_size);
   return load_sharing(skeleton.obj, [&](const char* map) { return programs.map_fd(map); });
 }
 

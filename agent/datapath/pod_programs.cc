@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <random>
 #include <set>
 
 #include "agent/datapath/map.h"
@@ -114,21 +115,29 @@ std::uint32_t pinned_capacity(const BpfRoot& root, const char* name, std::uint32
 // Unanswered connections may hold a quarter of all slots.
 constexpr std::uint32_t kRingShare = 4;
 
-// What programs are told of the slab's size: constants to them.
-void tell_sizes(const bpf_map* slots, const bpf_map* ring, const volatile __u32& shard_slots,
-                const volatile __u32& ring_size) {
-  const_cast<__u32&>(shard_slots) = bpf_map__max_entries(slots) / CT_SHARDS;
-  const_cast<__u32&>(ring_size) = bpf_map__max_entries(ring);
+// What programs are told of a family's maps of connections: constants to them.
+struct ToldSizes {
+  const volatile __u32& buckets;
+  const volatile __u32& shard_slots;
+  const volatile __u32& ring_size;
+};
+void tell_sizes(const bpf_map* index, const bpf_map* slots, const bpf_map* ring, const ToldSizes& told) {
+  const_cast<__u32&>(told.buckets) = bpf_map__max_entries(index);
+  const_cast<__u32&>(told.shard_slots) = bpf_map__max_entries(slots) / CT_SHARDS;
+  const_cast<__u32&>(told.ring_size) = bpf_map__max_entries(ring);
 }
 
 // Sizes the maps; where `root` is given, those that are pinned there keep theirs.
 Result<> set_sizes(pod_bpf& skeleton, const BpfRoot* root, const PodCapacities& wanted) {
   const auto& maps = skeleton.maps;
   const std::uint32_t slots = (wanted.connections + 63) / 64 * 64;
+  if (slots > CT_MAX_SLOTS) {
+    return fail(Code::kInvalid, "room for {} connections: no more than {} are possible", slots, CT_MAX_SLOTS);
+  }
   const SockCapacities& services = wanted.services;
   for (const auto& [map, entries] : {
-           std::pair{maps.ct4, slots + wanted.translated},
-           {maps.ct6, slots + wanted.translated},
+           std::pair{maps.ct4, CT_BUCKETS(slots + wanted.translated)},
+           {maps.ct6, CT_BUCKETS(slots + wanted.translated)},
            {maps.ct4_slots, slots},
            {maps.ct6_slots, slots},
            {maps.ct4_ring, slots / kRingShare},
@@ -154,8 +163,11 @@ Result<> set_sizes(pod_bpf& skeleton, const BpfRoot* root, const PodCapacities& 
     const int status = bpf_map__set_max_entries(map, kept);
     if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", name));
   }
-  tell_sizes(maps.ct4_slots, maps.ct4_ring, skeleton.rodata->ct_shard_slots[0], skeleton.rodata->ct_ring_size[0]);
-  tell_sizes(maps.ct6_slots, maps.ct6_ring, skeleton.rodata->ct_shard_slots[1], skeleton.rodata->ct_ring_size[1]);
+  const auto& told = *skeleton.rodata;
+  tell_sizes(maps.ct4, maps.ct4_slots, maps.ct4_ring,
+             {told.ct_buckets[0], told.ct_shard_slots[0], told.ct_ring_size[0]});
+  tell_sizes(maps.ct6, maps.ct6_slots, maps.ct6_ring,
+             {told.ct_buckets[1], told.ct_shard_slots[1], told.ct_ring_size[1]});
   return {};
 }
 
@@ -164,20 +176,26 @@ Result<> take_old_connections(pod_bpf& skeleton, Migration& migration) {
   FL_LET(const bool moves, migration.give_old_connections(skeleton.obj));
   if (!moves) return {};
   const auto& maps = skeleton.maps;
-  auto& sizes = *skeleton.rodata;
-  tell_sizes(maps.old_ct4_slots, maps.old_ct4_ring, sizes.ct_old_shard_slots[0], sizes.ct_old_ring_size[0]);
-  tell_sizes(maps.old_ct6_slots, maps.old_ct6_ring, sizes.ct_old_shard_slots[1], sizes.ct_old_ring_size[1]);
+  const auto& told = *skeleton.rodata;
+  tell_sizes(maps.old_ct4, maps.old_ct4_slots, maps.old_ct4_ring,
+             {told.ct_old_buckets[0], told.ct_old_shard_slots[0], told.ct_old_ring_size[0]});
+  tell_sizes(maps.old_ct6, maps.old_ct6_slots, maps.old_ct6_ring,
+             {told.ct_old_buckets[1], told.ct_old_shard_slots[1], told.ct_old_ring_size[1]});
   return {};
 }
 
-// Gives connections their default time-outs, unless somebody has given them others.
-Result<> ensure_timeouts(int map_fd) {
+// Gives connections their default time-outs, unless somebody has given them others, and their index its seed.
+Result<> ensure_config(int map_fd) {
   FL_LET(auto map, (Map<std::uint32_t, ct_config>::duplicate(map_fd)));
   FL_LET(const auto found, map.lookup(0));
-  if (found && found->hz != 0) return {};
+  ct_config config = found.value_or(ct_config{});
+  if (config.hz != 0 && config.seed != 0) return {};
+  std::random_device random;
+  while (config.seed == 0) config.seed = std::uint64_t{random()} << 32 | random();
+  if (config.hz != 0) return map.update(0, config);
   timespec tick{};
   if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) != 0 || tick.tv_nsec == 0) return fail_errno(errno, "clock_getres");
-  ct_config config{.hz = static_cast<__u32>(1'000'000'000 / tick.tv_nsec), .timeouts = {}};
+  config.hz = static_cast<__u32>(1'000'000'000 / tick.tv_nsec);
 #define DEFAULT_TIMEOUT(number, constant, name, seconds) config.timeouts[number] = (seconds) * config.hz;
   CT_STATES(DEFAULT_TIMEOUT)
 #undef DEFAULT_TIMEOUT
@@ -253,7 +271,7 @@ Result<std::unique_ptr<BpfPodPrograms>> BpfPodPrograms::load(const BpfRoot& root
   if (migration != nullptr) FL_TRY(take_old_connections(*maps->skeleton, *migration));
   FL_TRY(migration != nullptr ? migration->load(maps->skeleton->obj) : load_object(maps->skeleton->obj, root));
   FL_TRY(maps->open());
-  FL_TRY(ensure_timeouts(bpf_map__fd(maps->skeleton->maps.ct_config)));
+  FL_TRY(ensure_config(bpf_map__fd(maps->skeleton->maps.ct_config)));
   FL_TRY(run_once(maps->skeleton->progs.ct_start));
   std::unique_ptr<BpfPodPrograms> programs(new BpfPodPrograms(std::move(maps)));
   FL_TRY(programs->adopt());

@@ -79,7 +79,7 @@ struct PolicyCapacities {
 // Sizes of the maps, fixed when they are first made. The defaults take about 100 MB.
 struct PodCapacities {
   std::uint32_t connections = 131'072;  // of each family; rounded up to a multiple of 64
-  std::uint32_t translated = 131'072;   // so many of them, of each family, may go through a Service
+  std::uint32_t translated = 131'072;   // so many of them, of each family, have room to go through a Service
   SockCapacities services;              // of maps that the socket balancer uses too, where it has not made them yet
   PolicyCapacities policy{};
 };

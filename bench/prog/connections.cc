@@ -85,7 +85,12 @@ struct Flows {
  public:
   Result<> delivered() const {
     if (driver.action() == TC_ACT_REDIRECT) return {};
-    return fail(Code::kSystem, "from_pod answered {} instead of a redirect", driver.action());
+    std::string counted;
+    FL_LET(const auto counters, path.pods().counters());
+    for (const auto& each : counters) {
+      if (each.packets != 0) counted += fmt::format(" {} {}", each.packets, each.reason);
+    }
+    return fail(Code::kSystem, "from_pod answered {} instead of a redirect; counted:{}", driver.action(), counted);
   }
 };
 

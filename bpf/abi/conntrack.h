@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Connections of pods (rules: docs/packet-path.md). The truth of one is a slot of an array; hashes only lead to it by
- * {slot, generation}, and a difference is absence. An untranslated connection has one key, in an order that both of its
- * directions give; a translated one has two, of what the client sees and of what the server sees.
+ * Connections of pods (rules: docs/packet-path.md). The truth of one is a slot of an array; an index only leads to it,
+ * and what the slot does not confirm is absence. An untranslated connection has one key, which both of its directions
+ * give; a translated one has two, of what the client sees and of what the server sees.
  *
  *   map          type        key, value
- *   ct4, ct6     hash        struct ct_key_v4 or _v6, struct ct_index
+ *   ct4, ct6     array       number of a bucket, struct ct_bucket: the index
  *   ct4_slots    array       slot, struct ct_slot_v4; memory-mapped by the agent
  *   ct6_slots    array       slot, struct ct_slot_v6; likewise
  *   ct4_ring     array       position, struct ct_index of an unanswered connection, by age (slot + 1)
@@ -24,6 +24,29 @@
 #include <linux/bpf.h>
 
 #include "bpf/abi/address.h"
+
+/*
+ * The index: a hash of a key's two ends leads to two buckets, either of which may hold the key's entry. A bucket is one
+ * cache line, and all that it says of a key is half of that hash: so the index takes 18 bytes a key.
+ */
+#define CT_BUCKET_ENTRIES 7
+#define CT_BUCKET_FAIR 5 /* the first bucket takes so many without a look at how full the second is */
+
+/* Buckets for so many keys: half full, and some more, so that chance has room in small ones, too. */
+#define CT_BUCKETS(keys) ((keys) * 2U / CT_BUCKET_ENTRIES + 32)
+
+struct ct_bucket {
+	struct bpf_spin_lock lock;        /* held by who adds an entry whose first bucket it is */
+	__u32 spilled;                    /* entries whose first bucket it is, and that are in their second … */
+	__u64 entries[CT_BUCKET_ENTRIES]; /* … CT_ENTRY(), 0: none */
+};
+
+/* Half a hash, the lowest bits of the slot's generation, its number + 1. */
+#define CT_ENTRY(hash, slot, generation) \
+	((__u64)(__u32)(hash) << 32 | (__u64)((generation) & 0xffU) << 24 | ((slot) + 1))
+#define CT_ENTRY_SLOT(entry) (((__u32)(entry) & 0xffffffU) - 1)
+#define CT_ENTRY_GENERATION(entry) ((__u32)(entry) >> 24)
+#define CT_MAX_SLOTS ((1U << 24) - 1)
 
 /* Slot numbers are split evenly, in this many runs: a processor takes slots from its own first. */
 #define CT_SHARDS 8
@@ -63,7 +86,7 @@ enum ct_state {
  */
 enum ct_life {
 	CT_FREE = 0,      /* on its shard's list, or never used */
-	CT_FILLING = 1,   /* its finder's, until the connection is in the hashes or was lost to another */
+	CT_FILLING = 1,   /* its finder's, until the connection is in the index or was lost to another */
 	CT_NEW = 2,       /* no answer seen: may be reclaimed */
 	CT_ANSWERED = 3,  /* ends by its deadline only */
 	CT_CONDEMNED = 4, /* absent, by the agent's word (CT_NEW or CT_ANSWERED -> CT_CONDEMNED); the sweep frees it */
@@ -139,28 +162,10 @@ struct ct_slot_v6 {
  */
 #define CT_JUDGED(generation, tag) ((generation) + ((tag) >> CT_LIFE_BITS) * 2654435761U)
 
+/* Of the ring. */
 struct ct_index {
-	__u32 slot;
+	__u32 slot; /* + 1 */
 	__u32 generation;
-};
-
-/* Both ends, the lower first: ct_key_of_v4() and _v6() make them. */
-struct ct_key_v4 {
-	__be32 low;
-	__be32 high;
-	__be16 low_port;
-	__be16 high_port;
-	__u8 protocol;
-	__u8 pad[3];
-};
-
-struct ct_key_v6 {
-	struct ipv6_address low;
-	struct ipv6_address high;
-	__be16 low_port;
-	__be16 high_port;
-	__u8 protocol;
-	__u8 pad[3];
 };
 
 struct ct_shard {
@@ -185,7 +190,8 @@ struct ct_move {
 
 struct ct_config {
 	__u32 hz;           /* jiffies a second; 0: the agent has not written the map yet */
-	__u32 timeouts[31]; /* [enum ct_state], in jiffies */
+	__u32 timeouts[29]; /* [enum ct_state], in jiffies */
+	__u64 seed;         /* of the index's hash: random, and never changed while there are connections */
 };
 
 /* X(number, CONSTANT, name): connections, since the maps were made */
@@ -230,62 +236,54 @@ struct frag {
 
 #define FRAG_SECONDS 10
 
-static inline __attribute__((always_inline)) int ct_is_ordered_v6(const struct ipv6_address *a, __be16 a_port,
-								  const struct ipv6_address *b, __be16 b_port)
+/* Every bit of what is given decides half of those that come. */
+static inline __attribute__((always_inline)) __u64 ct_mix(__u64 word)
 {
-	const __u32 *x = a->words, *y = b->words;
-
-	if (x[3] != y[3])
-		return x[3] < y[3];
-	if (x[2] != y[2])
-		return x[2] < y[2];
-	if (x[1] != y[1])
-		return x[1] < y[1];
-	return x[0] != y[0] ? x[0] < y[0] : a_port <= b_port;
+	word ^= word >> 32;
+	word *= 0xd6e8feb86659fd93ULL;
+	word ^= word >> 32;
+	word *= 0xd6e8feb86659fd93ULL;
+	return word ^ word >> 32;
 }
 
-/* The order is that of the words as they lie in memory: any will do, if both directions get the same key. */
-static inline __attribute__((always_inline)) struct ct_key_v4 ct_key_of_v4(__be32 a, __be16 a_port, __be32 b,
-									   __be16 b_port, __u8 protocol)
+static inline __attribute__((always_inline)) __u64 ct_hash_end_v4(__be32 address, __be16 port, __u64 seed)
 {
-	const int ordered = a != b ? a < b : a_port <= b_port;
-	struct ct_key_v4 key = { ordered ? a : b,           ordered ? b : a, ordered ? a_port : b_port,
-				 ordered ? b_port : a_port, protocol,        { 0, 0, 0 } };
-
-	return key;
+	return ct_mix(((__u64)port << 32 | address) ^ seed);
 }
 
-/* The same in place: a value of this size costs BPF programs twice the stack. */
-static inline __attribute__((always_inline)) void ct_set_key_v6(struct ct_key_v6 *key, const struct ipv6_address *a,
-								__be16 a_port, const struct ipv6_address *b,
-								__be16 b_port, __u8 protocol)
+static inline __attribute__((always_inline)) __u64 ct_hash_end_v6(const struct ipv6_address *address, __be16 port,
+								  __u64 seed)
 {
-	const int ordered = ct_is_ordered_v6(a, a_port, b, b_port);
-	const struct ipv6_address *low = ordered ? a : b, *high = ordered ? b : a;
+	const __u32 *word = address->words;
+	const __u64 upper = ct_mix(((__u64)word[1] << 32 | word[0]) ^ seed);
 
-	key->low = *low;
-	key->high = *high;
-	key->low_port = ordered ? a_port : b_port;
-	key->high_port = ordered ? b_port : a_port;
-	key->protocol = protocol;
-	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+	return ct_mix(ct_mix(((__u64)word[3] << 32 | word[2]) ^ upper) + port);
 }
 
-static inline __attribute__((always_inline)) struct ct_key_v6
-ct_key_of_v6(const struct ipv6_address *a, __be16 a_port, const struct ipv6_address *b, __be16 b_port, __u8 protocol)
+/* A key's hash, of its ends' in either order. Its lower half is never 0: an entry has a hash. */
+static inline __attribute__((always_inline)) __u64 ct_hash_of(__u64 end, __u64 other_end, __u8 protocol)
 {
-	struct ct_key_v6 key;
+	const __u64 hash = ct_mix(end + other_end + protocol);
 
-	ct_set_key_v6(&key, a, a_port, b, b_port, protocol);
-	return key;
+	return (__u32)hash ? hash : hash + 1;
+}
+
+/* The two buckets of a key, of so many. */
+static inline __attribute__((always_inline)) __u32 ct_first_bucket(__u64 hash, __u32 buckets)
+{
+	return (hash >> 32) * buckets >> 32;
+}
+
+static inline __attribute__((always_inline)) __u32 ct_second_bucket(__u64 hash, __u32 buckets)
+{
+	return (hash * 0x9e3779b97f4a7c15ULL >> 32) * buckets >> 32;
 }
 
 FL_ABI_ASSERT(sizeof(struct ct_head) == 32, "layout of struct ct_head is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct ct_slot_v4) == 64, "layout of struct ct_slot_v4 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct ct_slot_v6) == 128, "layout of struct ct_slot_v6 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct ct_index) == 8, "layout of struct ct_index is shared and pinned");
-FL_ABI_ASSERT(sizeof(struct ct_key_v4) == 16, "layout of struct ct_key_v4 is shared and pinned");
-FL_ABI_ASSERT(sizeof(struct ct_key_v6) == 40, "layout of struct ct_key_v6 is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct ct_bucket) == 64, "a bucket is a cache line");
 FL_ABI_ASSERT(sizeof(struct ct_shard) == 64, "layout of struct ct_shard is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct ct_move) == 24, "layout of struct ct_move is shared with the agent");
 FL_ABI_ASSERT(sizeof(struct ct_config) == 128, "layout of struct ct_config is shared and pinned");

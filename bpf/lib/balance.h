@@ -18,6 +18,7 @@ struct flow {
 	struct admission admission;
 	__u32 index;     /* the connection's slot; without meaning where `form` is FORM_NONE … */
 	__u32 tag;       /* … and its tag */
+	__u64 hash;      /* of the packet's key */
 	__u8 form;       /* enum ct_form; FORM_NONE: it has none, and needs none */
 	__u8 translated; /* the packet becomes `to` */
 	__u8 answer;     /* of a drop: the sender is to hear of it */

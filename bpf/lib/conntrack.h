@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Connections: finding a packet's, moving it, beginning one. An established packet costs the one hash lookup of
- * find_connection() and array reads.
+ * Connections: finding a packet's, moving it, beginning one. An established packet costs the one hash of its key, a
+ * bucket of the index, sometimes a second one, and its slot.
  */
 #pragma once
 
@@ -21,12 +21,19 @@ enum ct_form {
 	FORM_BUSY = 6,    /* another processor is ending the connection right now */
 };
 
+/* Whether an entry leads to this use of a slot, by the slot's tag. */
+static __always_inline bool is_of_entry(__u32 tag, __u64 entry)
+{
+	return (tag >> CT_LIFE_BITS & 0xff) == CT_ENTRY_GENERATION(entry);
+}
+
 /* A connection as a packet found it. */
 struct connection {
 	struct ct_head *head;
 	__u32 index;
 	__u32 tag;
 	__u32 form; /* enum ct_form */
+	__u64 hash; /* of the packet's key */
 };
 
 /* What a packet is to look like. */
@@ -173,54 +180,36 @@ static __always_inline __u32 form_of(const struct ct_head *head, const struct pa
 	return FORM_FOREIGN;
 }
 
-/* What a key leads to. Where there are two sets, it may be moved from the old one while we look. */
-static __always_inline const struct ct_index *find_key(const void *key, __u32 *set, bool is_v4)
+/* The entry of a key, or 0. Where there are two sets, it may be moved from the old one while we look. */
+static __always_inline __u64 find_key(__u64 hash, __u32 *set, bool is_v4)
 {
-	const struct ct_index *index = bpf_map_lookup_elem(ct_hash(0, is_v4), key);
+	__u64 entry = find_entry(hash, 0, is_v4);
 
-	if (index || !ct_moves(is_v4))
-		return index;
-	index = bpf_map_lookup_elem(ct_hash(CT_OLD, is_v4), key);
-	if (!index)
-		return bpf_map_lookup_elem(ct_hash(0, is_v4), key);
+	if (entry || !ct_moves(is_v4))
+		return entry;
+	entry = find_entry(hash, CT_OLD, is_v4);
+	if (!entry)
+		return find_entry(hash, 0, is_v4);
 	*set = CT_OLD;
-	return index;
+	return entry;
 }
 
-/*
- * One look. A hash value may change under a reader's eyes, so it is only believed where the slot agrees with it and
- * with the packet.
- */
+/* One look. An entry is only believed where the slot agrees with it and with the packet. */
 static __always_inline void look(struct connection *found, const struct packet *packet, bool inner, bool is_v4)
 {
-	const struct ct_index *index;
-	__u32 generation, life, set = 0;
+	__u32 life, set = 0;
+	const __u64 entry = find_key(found->hash, &set, is_v4);
 
 	found->form = FORM_NONE;
-	if (is_v4) {
-		const struct ct_key_v4 key =
-			ct_key_of_v4(packet->source.words[3], packet->source_port, packet->destination.words[3],
-				     packet->destination_port, packet->protocol);
-
-		index = find_key(&key, &set, true);
-	} else {
-		struct ct_key_v6 key;
-
-		ct_set_key_v6(&key, &packet->source, packet->source_port, &packet->destination,
-			      packet->destination_port, packet->protocol);
-		index = find_key(&key, &set, false);
-	}
-	if (!index)
+	if (!entry)
 		return;
-	found->index = READ_ONCE(index->slot) | set;
-	generation = READ_ONCE(index->generation);
+	found->index = CT_ENTRY_SLOT(entry) | set;
 	found->head = ct_slot(found->index, is_v4);
 	if (!found->head)
 		return;
 	found->tag = READ_ONCE(found->head->tag);
 	life = found->tag & CT_LIFE_MASK;
-	if (found->tag >> CT_LIFE_BITS != (generation & (~0U >> CT_LIFE_BITS)) || life <= CT_FILLING ||
-	    life == CT_DYING)
+	if (!is_of_entry(found->tag, entry) || life <= CT_FILLING || life == CT_DYING)
 		found->form = FORM_BUSY;
 	else
 		found->form = form_of(found->head, packet, inner, is_v4);
@@ -235,6 +224,8 @@ static __always_inline bool is_expired(const struct connection *found)
 static __always_inline void find_connection(struct connection *found, const struct packet *packet, bool inner,
 					    bool is_v4)
 {
+	found->hash = ct_hash(&packet->source, packet->source_port, &packet->destination, packet->destination_port,
+			      packet->protocol, is_v4);
 	/* What does not fit may have been seen while it changed. */
 	for (int i = 0; i < 2; i++) {
 		look(found, packet, inner, is_v4);
@@ -308,43 +299,41 @@ static __always_inline __u32 *judged_of(struct ct_head *head, bool is_v4)
 	return is_v4 ? ((struct ct_slot_v4 *)head)->judged : ((struct ct_slot_v6 *)head)->judged;
 }
 
-/* Whether the connection that a key of the set leads to is over, or expired, so that another may have the key. */
-static __always_inline bool makes_room(const struct ct_index *held, __u32 set, struct connection *other, bool is_v4)
+/* Whether the connection that an entry of the set leads to is over, or expired, so that another may have the key. */
+static __always_inline bool makes_room(__u64 entry, __u32 set, struct connection *other, bool is_v4)
 {
-	const __u32 generation = READ_ONCE(held->generation) & (~0U >> CT_LIFE_BITS);
-
-	other->index = READ_ONCE(held->slot) | (ct_is_old(set, is_v4) ? CT_OLD : 0);
+	other->index = CT_ENTRY_SLOT(entry) | (ct_is_old(set, is_v4) ? CT_OLD : 0);
 	other->head = ct_slot(other->index, is_v4);
 	if (!other->head)
 		return false;
 	other->tag = READ_ONCE(other->head->tag);
-	return other->tag >> CT_LIFE_BITS == generation && (other->tag & CT_LIFE_MASK) >= CT_NEW &&
+	return is_of_entry(other->tag, entry) && (other->tag & CT_LIFE_MASK) >= CT_NEW &&
 	       (other->tag & CT_LIFE_MASK) != CT_DYING && (is_expired(other) || is_over(other->head->state));
 }
 
-/* Has the key's holder in the set make room for another: false where it goes on. */
-static __always_inline bool clear_key(const void *key, __u32 set, bool is_v4)
+/* Has a key's holder in the set make room for another: false where it goes on. */
+static __always_inline bool clear_key(__u64 entry, __u32 set, bool is_v4)
 {
-	const struct ct_index *held = bpf_map_lookup_elem(ct_hash(set, is_v4), key);
 	struct connection other;
 
-	return held && makes_room(held, set, &other, is_v4) && end_connection(other.index, other.tag, is_v4);
+	return makes_room(entry, set, &other, is_v4) && end_connection(other.index, other.tag, is_v4);
 }
 
-/* Takes a key for a slot; -EEXIST where another connection has it. One that is over, or expired, makes room. */
-static __always_inline long take_key(const void *key, __u32 index, __u32 generation, bool is_v4)
+/* Takes a key for a slot: 0; -EEXIST where another connection has it; -ENOSPC. One that is over makes room. */
+static __always_inline long take_key(__u64 hash, __u32 index, __u32 generation, bool is_v4)
 {
-	const struct ct_index value = { ct_is_old(index, is_v4) ? index & ~CT_OLD : index, generation };
-	long result;
+	__u64 held;
 
-	/* What is still to be moved has its keys as well. */
-	if (ct_moves(is_v4) && !(index & CT_OLD) && bpf_map_lookup_elem(ct_hash(CT_OLD, is_v4), key) &&
-	    !clear_key(key, CT_OLD, is_v4))
-		return -EEXIST;
-	result = bpf_map_update_elem(ct_hash(index, is_v4), key, &value, BPF_NOEXIST);
-	if (result != -EEXIST || !clear_key(key, index, is_v4))
-		return result;
-	return bpf_map_update_elem(ct_hash(index, is_v4), key, &value, BPF_NOEXIST);
+	/* What is in the other set has its keys as well. */
+	if (ct_moves(is_v4)) {
+		held = find_entry(hash, ~index, is_v4);
+		if (held && !clear_key(held, ~index, is_v4))
+			return -EEXIST;
+	}
+	held = add_entry(hash, index, generation, is_v4);
+	if (held > CT_FULL && clear_key(held, index, is_v4))
+		held = add_entry(hash, index, generation, is_v4);
+	return held > CT_FULL ? -EEXIST : held ? -ENOSPC : 0;
 }
 
 /* Gives back a slot whose keys were not to be had. Who found it by its reverse key meanwhile finds it gone. */
@@ -359,17 +348,18 @@ static __always_inline void discard(const struct connection *lost, __u32 generat
 }
 
 /*
- * Begins the packet's connection, which leaves as `to` says (`translated`: not as it came): 0; -EEXIST: another has one
- * of its keys; -ENOSPC: full.
- * The slot is whole before a key leads to it, and its owner alone ends it where it loses.
+ * Begins the packet's connection (made->hash: of the packet's key), which leaves as `to` says (`translated`: not as it
+ * came): 0; -EEXIST: another has one of its keys; -ENOSPC: full. The slot is whole before a key leads to it, and its
+ * owner alone ends it where it loses.
  */
 static __always_inline int insert_connection(struct connection *made, const struct packet *packet,
 					     const struct rewrite *to, const struct chosen_service *by,
 					     const struct admission *admission, bool translated, bool is_v4)
 {
-	struct ct_key_v6 key; /* large enough for either */
 	struct ct_head *head;
 	__u32 generation, *judged;
+	const __u64 forward = made->hash;
+	__u64 reverse;
 	long result = 0;
 
 	head = take_slot(&made->index, ct_target(is_v4), is_v4);
@@ -400,17 +390,16 @@ static __always_inline int insert_connection(struct connection *made, const stru
 	made->tag = make_tag(generation, CT_NEW);
 	made->form = FORM_ORIGINAL;
 	if (translated) {
-		reverse_key(head, &key, is_v4);
-		result = take_key(&key, made->index, generation, is_v4);
+		reverse = reverse_hash(head, is_v4);
+		result = take_key(reverse, made->index, generation, is_v4);
 	}
 	if (!result) {
 		__sync_lock_test_and_set(&head->tag, made->tag);
-		forward_key(head, &key, is_v4);
-		result = take_key(&key, made->index, generation, is_v4);
-		if (result && translated) {
-			reverse_key(head, &key, is_v4);
-			bpf_map_delete_elem(ct_hash(made->index, is_v4), &key);
-		}
+		result = take_key(forward, made->index, generation, is_v4);
+		if (result && translated)
+			remove_entry(reverse, made->index, generation, is_v4);
+		if (!result && !lives_on(head, generation))
+			remove_entry(forward, made->index, generation, is_v4);
 	}
 	if (result) {
 		discard(made, generation, is_v4);

@@ -39,32 +39,21 @@ static __always_inline void copy_connection(struct ct_head *to, const struct ct_
 /* Leads the connection's keys to its new slot; false where there is no room. */
 static __always_inline bool enter_keys(const struct ct_head *head, __u32 index, __u32 generation, bool is_v4)
 {
-	const struct ct_index value = { index, generation };
-	struct ct_key_v6 key; /* large enough for either */
+	const __u64 forward = forward_hash(head, is_v4);
+	__u64 reverse;
 
-	forward_key(head, &key, is_v4);
-	if (bpf_map_update_elem(ct_hash(0, is_v4), &key, &value, BPF_NOEXIST))
+	if (add_entry(forward, index, generation, is_v4))
 		return false;
 	if (!(head->flags & CT_TRANSLATED))
 		return true;
-	reverse_key(head, &key, is_v4);
-	if (!bpf_map_update_elem(ct_hash(0, is_v4), &key, &value, BPF_NOEXIST))
-		return true;
-	forward_key(head, &key, is_v4);
-	bpf_map_delete_elem(ct_hash(0, is_v4), &key);
-	return false;
-}
-
-static __always_inline void leave_keys(const struct ct_head *head, __u32 index, __u32 generation, bool is_v4)
-{
-	struct ct_key_v6 key;
-
-	forward_key(head, &key, is_v4);
-	remove_key(&key, index, generation, is_v4);
-	if (!(head->flags & CT_TRANSLATED))
-		return;
-	reverse_key(head, &key, is_v4);
-	remove_key(&key, index, generation, is_v4);
+	reverse = reverse_hash(head, is_v4);
+	if (add_entry(reverse, index, generation, is_v4)) {
+		remove_entry(forward, index, generation, is_v4);
+		return false;
+	}
+	if (!lives_on(head, generation))
+		remove_entry(reverse, index, generation, is_v4);
+	return true;
 }
 
 /* What another processor did to the old slot while it was copied is done to the new one. Marks the old one. */
@@ -110,7 +99,7 @@ static __always_inline void move_slot(struct ct_move *move, __u32 number, bool i
 	if (life == CT_NEW)
 		enter_ring(index, tag >> CT_LIFE_BITS, is_v4);
 	from->deadline = jiffies32() + CT_MOVE_REST;
-	leave_keys(from, old, from_tag >> CT_LIFE_BITS, is_v4);
+	remove_keys(from, old, from_tag >> CT_LIFE_BITS, is_v4);
 	catch_up(to, from, tag, from_tag, word);
 	move->moved++;
 }

@@ -1,53 +1,18 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The slab: connections' maps, taking and giving back slots, ending a connection. Slots of a shard that were used are
+ * The slab: slots of connections, taking and giving them back, ending a connection. Slots of a shard that were used are
  * on its list, the others are numbered from `fresh` on. Neither locks nor waits.
- *
- * While the agent moves connections into maps of another size (bpf/lib/ct_move.h), there are two sets of maps, and
- * CT_OLD in a slot's number says which set it is of. Otherwise the verifier finds that nothing can be of the old one,
- * and leaves it out.
  */
 #pragma once
 
-#include "bpf/abi/conntrack.h"
-#include "bpf/lib/clock.h"
+#include "bpf/lib/ct_index.h"
 #include "bpf/lib/service.h"
 
-/* Sizes, set by the agent before the load. */
-const volatile __u32 ct_shard_slots[2] = { 1, 1 }; /* slots of one shard: IPv4, IPv6 */
-const volatile __u32 ct_ring_size[2] = { 1, 1 };   /* places for unanswered connections */
-/* … and of the set that connections are moved out of; 0: none is. */
-const volatile __u32 ct_old_shard_slots[2] = { 0, 0 };
-const volatile __u32 ct_old_ring_size[2] = { 0, 0 };
-
-#define CT_OLD (1U << 31)
-
-#define CT_HASH(name, key_type)                  \
-	struct {                                 \
-		__uint(type, BPF_MAP_TYPE_HASH); \
-		__uint(max_entries, 1);          \
-		__type(key, key_type);           \
-		__type(value, struct ct_index);  \
-	} name SEC(".maps")
-
-#define CT_ARRAY(name, value_type, flags)         \
-	struct {                                  \
-		__uint(type, BPF_MAP_TYPE_ARRAY); \
-		__uint(map_flags, flags);         \
-		__uint(max_entries, 1);           \
-		__type(key, __u32);               \
-		__type(value, value_type);        \
-	} name SEC(".maps")
-
-CT_HASH(ct4, struct ct_key_v4);
-CT_HASH(ct6, struct ct_key_v6);
 CT_ARRAY(ct4_slots, struct ct_slot_v4, BPF_F_MMAPABLE);
 CT_ARRAY(ct6_slots, struct ct_slot_v6, BPF_F_MMAPABLE);
 CT_ARRAY(ct4_ring, struct ct_index, 0);
 CT_ARRAY(ct6_ring, struct ct_index, 0);
 
-CT_HASH(old_ct4, struct ct_key_v4);
-CT_HASH(old_ct6, struct ct_key_v6);
 CT_ARRAY(old_ct4_slots, struct ct_slot_v4, BPF_F_MMAPABLE);
 CT_ARRAY(old_ct6_slots, struct ct_slot_v6, BPF_F_MMAPABLE);
 CT_ARRAY(old_ct4_ring, struct ct_index, 0);
@@ -82,17 +47,6 @@ static __always_inline void ct_count(__u32 counter)
 		(*count)++;
 }
 
-/* Whether there are two sets: a constant to the verifier. */
-static __always_inline bool ct_moves(bool is_v4)
-{
-	return ct_old_shard_slots[is_v4 ? 0 : 1] != 0;
-}
-
-static __always_inline bool ct_is_old(__u32 index, bool is_v4)
-{
-	return ct_moves(is_v4) && index & CT_OLD;
-}
-
 static __always_inline struct ct_head *ct_slot(__u32 index, bool is_v4)
 {
 	if (ct_is_old(index, is_v4)) {
@@ -101,14 +55,6 @@ static __always_inline struct ct_head *ct_slot(__u32 index, bool is_v4)
 			     : bpf_map_lookup_elem(&old_ct6_slots, &index);
 	}
 	return is_v4 ? bpf_map_lookup_elem(&ct4_slots, &index) : bpf_map_lookup_elem(&ct6_slots, &index);
-}
-
-/* From here on `set` is any slot's number, of which CT_OLD alone counts. */
-static __always_inline void *ct_hash(__u32 set, bool is_v4)
-{
-	if (ct_is_old(set, is_v4))
-		return is_v4 ? (void *)&old_ct4 : (void *)&old_ct6;
-	return is_v4 ? (void *)&ct4 : (void *)&ct6;
 }
 
 static __always_inline __u32 slots_of_shard(__u32 set, bool is_v4)
@@ -215,63 +161,46 @@ static long take_step(__u32 i, struct ct_walk *walk)
 	return walk->is_v4 ? take_from(walk, number, true) : take_from(walk, number, false);
 }
 
-/* A connection's two keys as the hash knows them. */
-static __always_inline void forward_key(const struct ct_head *head, void *key, bool is_v4)
+/* The hash of what the client sees of a connection … */
+static __always_inline __u64 forward_hash(const struct ct_head *head, bool is_v4)
 {
-	if (is_v4) {
-		const struct ct_slot_v4 *s = (const void *)head;
+	const struct ct_slot_v4 *v4 = (const void *)head;
+	const struct ct_slot_v6 *v6 = (const void *)head;
 
-		*(struct ct_key_v4 *)key =
-			ct_key_of_v4(s->client, s->client_port, s->server, s->server_port, head->protocol);
-	} else {
-		const struct ct_slot_v6 *s = (const void *)head;
-
-		ct_set_key_v6(key, &s->client, s->client_port, &s->server, s->server_port, head->protocol);
-	}
+	return is_v4 ? ct_hash_v4(v4->client, v4->client_port, v4->server, v4->server_port, head->protocol)
+		     : ct_hash_v6(&v6->client, v6->client_port, &v6->server, v6->server_port, head->protocol);
 }
 
-static __always_inline void reverse_key(const struct ct_head *head, void *key, bool is_v4)
+/* … and of what the server sees, where it is translated. */
+static __always_inline __u64 reverse_hash(const struct ct_head *head, bool is_v4)
 {
-	if (is_v4) {
-		const struct ct_slot_v4 *s = (const void *)head;
+	const struct ct_slot_v4 *v4 = (const void *)head;
+	const struct ct_slot_v6 *v6 = (const void *)head;
 
-		*(struct ct_key_v4 *)key = ct_key_of_v4(s->from, s->from_port, s->to, s->to_port, head->protocol);
-	} else {
-		const struct ct_slot_v6 *s = (const void *)head;
-
-		ct_set_key_v6(key, &s->from, s->from_port, &s->to, s->to_port, head->protocol);
-	}
+	return is_v4 ? ct_hash_v4(v4->from, v4->from_port, v4->to, v4->to_port, head->protocol)
+		     : ct_hash_v6(&v6->from, v6->from_port, &v6->to, v6->to_port, head->protocol);
 }
 
-/* Takes the key out of the hash if it leads to the slot: 0, or -errno where it may be there still. */
-static __always_inline long remove_key(const void *key, __u32 index, __u32 generation, bool is_v4)
+/* Takes a connection's keys out of the index. */
+static __always_inline void remove_keys(const struct ct_head *head, __u32 index, __u32 generation, bool is_v4)
 {
-	const struct ct_index *held = bpf_map_lookup_elem(ct_hash(index, is_v4), key);
-	const __u32 number = ct_is_old(index, is_v4) ? index & ~CT_OLD : index;
-	long result;
-
-	if (!held || READ_ONCE(held->slot) != number || READ_ONCE(held->generation) != generation)
-		return 0;
-	result = bpf_map_delete_elem(ct_hash(index, is_v4), key);
-	return result == -ENOENT ? 0 : result;
+	if (head->flags & CT_TRANSLATED)
+		remove_entry(reverse_hash(head, is_v4), index, generation, is_v4);
+	remove_entry(forward_hash(head, is_v4), index, generation, is_v4);
 }
 
-/* The slot is DYING, by the caller's doing: takes its keys out of the hash and gives it back. */
+/* Whether it goes on in its slot: else whoever ended it may have looked for a key before that was there. */
+static __always_inline bool lives_on(const struct ct_head *head, __u32 generation)
+{
+	const __u32 tag = READ_ONCE(head->tag);
+
+	return tag >> CT_LIFE_BITS == (generation & (~0U >> CT_LIFE_BITS)) && (tag & CT_LIFE_MASK) != CT_DYING;
+}
+
+/* The slot is DYING, by the caller's doing: takes its keys out of the index and gives it back. */
 static __always_inline void bury(struct ct_head *head, __u32 index, bool is_v4)
 {
-	const __u32 generation = head->tag >> CT_LIFE_BITS;
-	struct ct_key_v6 key; /* large enough for either */
-	long result = 0;
-
-	if (head->flags & CT_TRANSLATED) {
-		reverse_key(head, &key, is_v4);
-		result = remove_key(&key, index, generation, is_v4);
-	}
-	forward_key(head, &key, is_v4);
-	result = remove_key(&key, index, generation, is_v4) ?: result;
-	/* The hash refuses who interrupts it at work on the same bucket: the sweep tries again. */
-	if (result)
-		return;
+	remove_keys(head, index, head->tag >> CT_LIFE_BITS, is_v4);
 	if (head->service)
 		connection_closed(head->backend, head->backend_generation, is_v4);
 	ct_count(is_v4 ? CT_ENDED_V4 : CT_ENDED_V6);

@@ -14,21 +14,12 @@
 /* Whether replies to what leaves as `to` would be this connection's alone. */
 static __always_inline bool is_tuple_free(const struct rewrite *to, __u8 protocol, bool is_v4)
 {
-	const struct ct_index *held;
+	const __u64 hash =
+		ct_hash(&to->source, to->source_port, &to->destination, to->destination_port, protocol, is_v4);
 	struct connection other;
 	__u32 set = 0;
+	const __u64 held = find_key(hash, &set, is_v4);
 
-	if (is_v4) {
-		const struct ct_key_v4 key = ct_key_of_v4(to->source.words[3], to->source_port,
-							  to->destination.words[3], to->destination_port, protocol);
-
-		held = find_key(&key, &set, true);
-	} else {
-		struct ct_key_v6 key;
-
-		ct_set_key_v6(&key, &to->source, to->source_port, &to->destination, to->destination_port, protocol);
-		held = find_key(&key, &set, false);
-	}
 	return !held || makes_room(held, set, &other, is_v4);
 }
 

@@ -27,7 +27,7 @@ static __always_inline enum drop_reason follow(const struct connection *of, cons
 /* Begins the connection of a packet that leaves as flow->to says, if it is one to begin one. */
 static __always_inline enum drop_reason begin(const struct packet *packet, struct flow *flow, bool is_v4)
 {
-	struct connection of = {};
+	struct connection of = { .hash = flow->hash };
 	int result;
 
 	if (packet->signal == SIGNAL_ANSWER)
@@ -122,6 +122,7 @@ static __always_inline enum drop_reason track(const struct packet *packet, struc
 	bool anew;
 
 	find_connection(&of, packet, false, is_v4);
+	flow->hash = of.hash;
 	if (of.form == FORM_BUSY)
 		return DROP_CT_RACE;
 	if (of.form != FORM_ORIGINAL && of.form != FORM_REPLY) {

@@ -22,9 +22,22 @@ constexpr int kPackets = 60'000;
 
 struct Walk {
   std::map<std::uint32_t, std::uint32_t> lives;  // how many slots are in which state of life
-  std::map<std::uint32_t, std::uint32_t> tags;   // slot → tag, of those that hold a connection
-  std::uint64_t keys = 0;                        // that these should have
+  std::multiset<std::uint64_t> keys;             // what the index should say of those that hold a connection
 };
+
+std::uint64_t hash_of(const ct_slot_v4& slot, bool reverse, std::uint64_t seed) {
+  return ct_hash_of(
+      ct_hash_end_v4(reverse ? slot.from : slot.client, reverse ? slot.from_port : slot.client_port, seed),
+      ct_hash_end_v4(reverse ? slot.to : slot.server, reverse ? slot.to_port : slot.server_port, seed),
+      slot.head.protocol);
+}
+
+std::uint64_t hash_of(const ct_slot_v6& slot, bool reverse, std::uint64_t seed) {
+  const ipv6_address& one = reverse ? slot.from : slot.client;
+  const ipv6_address& other = reverse ? slot.to : slot.server;
+  return ct_hash_of(ct_hash_end_v6(&one, reverse ? slot.from_port : slot.client_port, seed),
+                    ct_hash_end_v6(&other, reverse ? slot.to_port : slot.server_port, seed), slot.head.protocol);
+}
 
 class Contention : public PacketPath {
  protected:
@@ -104,40 +117,38 @@ class Contention : public PacketPath {
   }
 
   template <class Slot>
-  static Walk walk(const char* name) {
+  Walk walk(const char* name) const {
     Walk out;
     const auto map = Map<std::uint32_t, Slot>::open(path_->root().map_path(name)).value();
     EXPECT_TRUE(map.for_each([&](std::uint32_t index, const Slot& slot) {
       const std::uint32_t life = slot.head.tag & CT_LIFE_MASK;
       ++out.lives[life];
       if (life != CT_NEW && life != CT_ANSWERED) return;
-      out.tags[index] = slot.head.tag;
-      out.keys += (slot.head.flags & CT_TRANSLATED) != 0 ? 2 : 1;
+      for (const bool reverse : {false, true}) {
+        if (reverse && (slot.head.flags & CT_TRANSLATED) == 0) continue;
+        const std::uint64_t hash = hash_of(slot, reverse, usual_.seed);
+        out.keys.insert(CT_ENTRY(hash, index, slot.head.tag >> CT_LIFE_BITS));
+      }
     }));
     return out;
   }
 
-  // Every key leads to a connection, and every connection is led to by as many keys as it should be.
-  template <class Slot, class Key>
-  static void expect_whole(const char* slots, const char* hash) {
+  // Every entry leads to a connection, and every connection is led to by as many as it should be.
+  template <class Slot>
+  void expect_whole(const char* slots, const char* index) const {
     const Walk there = walk<Slot>(slots);
-    EXPECT_FALSE(there.tags.empty());
-    std::uint64_t keys = 0;
-    const auto map = Map<Key, ct_index>::open(path_->root().map_path(hash)).value();
-    EXPECT_TRUE(map.for_each([&](const Key&, const ct_index& index) {
-      ++keys;
-      const auto at = there.tags.find(index.slot);
-      EXPECT_TRUE(at != there.tags.end() && at->second >> CT_LIFE_BITS == index.generation)
-          << hash << ": a key leads to slot " << index.slot << ", where its connection is not";
-    }));
-    EXPECT_EQ(keys, there.keys) << hash;
+    EXPECT_FALSE(there.keys.empty());
+    EXPECT_EQ(index_entries(path_->root(), index), there.keys) << index;
   }
 
-  // Nothing is left: no key, and every slot is free and to be had.
-  template <class Slot, class Key>
-  static void expect_empty(const char* slots, const char* hash, std::uint32_t first_shard) {
-    const auto keys = Map<Key, ct_index>::open(path_->root().map_path(hash)).value().count();
-    EXPECT_EQ(keys.value_or(~0U), 0U) << hash;
+  // Nothing is left: no entry, and every slot is free and to be had.
+  template <class Slot>
+  static void expect_empty(const char* slots, const char* index, std::uint32_t first_shard) {
+    EXPECT_TRUE(index_entries(path_->root(), index).empty()) << index;
+    const auto buckets = Map<std::uint32_t, ct_bucket>::open(path_->root().map_path(index)).value();
+    EXPECT_TRUE(buckets.for_each([&](std::uint32_t number, const ct_bucket& bucket) {
+      EXPECT_EQ(bucket.spilled, 0U) << index << ", bucket " << number;
+    }));
     const auto map = Map<std::uint32_t, Slot>::open(path_->root().map_path(slots)).value();
     const auto shards = Map<std::uint32_t, ct_shard>::open(path_->root().map_path("ct_shards")).value();
     std::uint32_t free = 0;
@@ -182,8 +193,8 @@ TEST_F(Contention, NoPairRotsByHalves) {
   on_both_processors(kPackets / 10, [] { std::this_thread::yield(); });
   sweep();
   sweep();
-  expect_whole<ct_slot_v4, ct_key_v4>("ct4_slots", "ct4");
-  expect_whole<ct_slot_v6, ct_key_v6>("ct6_slots", "ct6");
+  expect_whole<ct_slot_v4>("ct4_slots", "ct4");
+  expect_whole<ct_slot_v6>("ct6_slots", "ct6");
 
   // And none of them is left behind.
   EXPECT_TRUE(testkit::eventually([&] {
@@ -193,8 +204,8 @@ TEST_F(Contention, NoPairRotsByHalves) {
     const auto v6 = walk<ct_slot_v6>("ct6_slots").lives;
     return v4.size() == 1 && v6.size() == 1 && v4.contains(CT_FREE) && v6.contains(CT_FREE);
   }));
-  expect_empty<ct_slot_v4, ct_key_v4>("ct4_slots", "ct4", 0);
-  expect_empty<ct_slot_v6, ct_key_v6>("ct6_slots", "ct6", CT_SHARDS);
+  expect_empty<ct_slot_v4>("ct4_slots", "ct4", 0);
+  expect_empty<ct_slot_v6>("ct6_slots", "ct6", CT_SHARDS);
   EXPECT_EQ(open_connections("use4"), 0U);
   EXPECT_EQ(open_connections("use6"), 0U);
 }

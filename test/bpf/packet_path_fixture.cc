@@ -132,6 +132,15 @@ std::vector<ct_head> PacketPath::connections(Family family, const testkit::DataP
   return all;
 }
 
+std::multiset<std::uint64_t> PacketPath::index_entries(const BpfRoot& root, const std::string& map) {
+  std::multiset<std::uint64_t> entries;
+  const auto index = Map<std::uint32_t, ct_bucket>::open(root.map_path(map)).value();
+  EXPECT_TRUE(index.for_each([&](std::uint32_t, const ct_bucket& bucket) {
+    std::ranges::copy_if(bucket.entries, std::inserter(entries, entries.end()), [](auto entry) { return entry != 0; });
+  }));
+  return entries;
+}
+
 std::uint32_t PacketPath::hz() {
   return Map<std::uint32_t, ct_config>::open(path_->root().map_path("ct_config")).value().lookup(0).value()->hz;
 }

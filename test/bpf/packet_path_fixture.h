@@ -6,6 +6,7 @@
 #include <linux/pkt_cls.h>
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,8 @@ class PacketPath : public testing::Test {
 
   // The connections of the family that are there: their slots' heads.
   static std::vector<ct_head> connections(Family family, const testkit::DataPath& path = *path_);
+  // What is in an index of connections ("ct4", "ct6"): bpf/abi/conntrack.h, CT_ENTRY().
+  static std::multiset<std::uint64_t> index_entries(const BpfRoot& root, const std::string& map);
   static std::uint32_t hz();
   // Moves every deadline of the family into the past by as much.
   static void age(Family family, std::uint32_t seconds);
