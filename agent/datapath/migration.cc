@@ -82,6 +82,12 @@ Result<> take_names(const BpfRoot& root) {
   return {};
 }
 
+// New maps that no program uses: nobody knows how far they were filled.
+void remove_unused(const BpfRoot& root) {
+  std::error_code ignored;
+  fs::remove_all(root.path() + "/maps~new", ignored);
+}
+
 // Runs the program that moves connections to its end.
 Result<> move_connections(const BpfPodPrograms& pods) {
   FL_LET(auto state, (Map<std::uint32_t, struct ct_move>::duplicate(pods.map_fd("old_ct_move"))));
@@ -138,18 +144,17 @@ Result<std::vector<std::string>> changed_maps(const BpfRoot& root, const bpf_obj
 
 Result<> migrate_maps(const BpfRoot& root, const std::string& cgroup_root, const PodCapacities& capacities) {
   FL_TRY(take_names(root));
+  remove_unused(root);
   FL_LET(const auto of_sockets, SockPrograms::changed_maps(root, capacities.services));
   FL_LET(const auto of_pods, BpfPodPrograms::changed_maps(root, capacities));
   if (of_sockets.empty() && of_pods.empty()) return {};
-  const std::string fresh = root.path() + "/maps~new";
-  const bool resumed = fs::exists(fresh);
-  Migration migration(root);
+  Migration migration(root, fs::exists(root.path() + "/maps~used"));
   auto loaded = load_all(root, capacities, migration);
   if (!loaded) {
-    std::error_code ignored;
-    if (!resumed) fs::remove_all(fresh, ignored);  // else programs are in use that use them
+    remove_unused(root);
     return std::unexpected(loaded.error());
   }
+  FL_TRY(migration.use());
   const auto& [sockets, pods, paths] = *loaded;
   FL_TRY(attach_everywhere(*sockets, cgroup_root, *pods, *paths));
   if (migration.moves_connections()) FL_TRY(move_connections(*pods));
@@ -216,25 +221,26 @@ Result<> Migration::load(bpf_object* object) {
   std::error_code error;
   fs::create_directories(new_path(""), error);
   if (error) return fail_errno(error.value(), fmt::format("make {}", new_path("")));
-  std::vector<bpf_map*> made, replaced;
+  std::vector<bpf_map*> made;
+  std::vector<std::pair<bpf_map*, bool>> replaced;  // and whether that was done before
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
     if (!is_kept(map) || bpf_map__fd(map) >= 0) continue;  // the old connections' are there, by the names they had
     // Decided while the map is as its object declares it: one that is reused says what the kernel's says.
     const bool is_new = is_replaced(map, object);
-    if (is_new) replaced.push_back(map);
     FL_LET(const bool taken, take_existing(map, object, is_new));
     if (!taken) made.push_back(map);
+    if (is_new) replaced.emplace_back(map, taken);
   }
   FL_TRY(load_as_it_is(object));
   for (bpf_map* each : made) FL_TRY(pin_map(each, new_path(bpf_map__name(each))));
-  for (const bpf_map* each : replaced) {
-    if (!replaced_.contains(bpf_map__name(each))) FL_TRY(fill(each));
+  for (const auto& [each, filled] : replaced) {
+    if (!replaced_.contains(bpf_map__name(each))) FL_TRY(fill(each, filled));
   }
   return {};
 }
 
-Result<> Migration::fill(const bpf_map* map) {
+Result<> Migration::fill(const bpf_map* map, bool filled) {
   const std::string name = bpf_map__name(map);
   const bpf_map_type type = bpf_map__type(map);
   if (holds_connections(name) || type == BPF_MAP_TYPE_RINGBUF) return {};  // moved; events that nobody read
@@ -244,6 +250,7 @@ Result<> Migration::fill(const bpf_map* map) {
   Replaced& replaced = replaced_[name];
   replaced = {open_pinned(root_.map_path(name)), bpf_map__fd(map), {}};
   if (!replaced.old) return fail_errno(errno, fmt::format("map {}: open", root_.map_path(name)));
+  if (filled) return {};
   if (counts_use(name)) {
     if (const auto old = open_use(replaced.old.get(), name)) {
       const auto all = old->run(0, old->size());
@@ -267,12 +274,18 @@ Result<> Migration::catch_up() {
   return {};
 }
 
+Result<> Migration::use() {
+  return resumed_ ? Result<>() : rename_folder("maps~new", "maps~used");
+}
+
 Result<> Migration::commit() {
-  const std::string ready = root_.path() + "/maps~ready";
-  std::string fresh = new_path("");
-  fresh.pop_back();
-  if (rename(fresh.c_str(), ready.c_str()) != 0) return fail_errno(errno, fmt::format("rename {}", fresh));
+  FL_TRY(rename_folder("maps~used", "maps~ready"));
   return take_names(root_);
+}
+
+Result<> Migration::rename_folder(const std::string& from, const std::string& to) const {
+  const std::string before = root_.path() + "/" + from, after = root_.path() + "/" + to;
+  return rename(before.c_str(), after.c_str()) == 0 ? Result<>() : fail_errno(errno, fmt::format("rename {}", before));
 }
 
 }  // namespace fairlead::datapath

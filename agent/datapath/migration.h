@@ -22,21 +22,24 @@ namespace fairlead::datapath {
 // programs that an earlier agent left.
 //
 // New maps are made beside the pinned ones, in maps~new, and filled: fields by their names, so every index, identity
-// and generation stays what it was. Then every hook that has programs (cgroup, pods, uplinks, tunnel) gets new ones
-// over the new maps, each by one atomic replacement; what programs themselves wrote meanwhile is made up for; the new
-// maps take the pinned names. Connections, which packets change all the time, are moved by the kernel while every
-// program looks into both sets (bpf/lib/ct_move.h): no packet is lost or passes unjudged. Only where a connection's own
-// layout changed are they made anew, which the log says.
+// and generation stays what it was. Then the folder is maps~used, and every hook that has programs (cgroup, pods,
+// uplinks, tunnel) gets new ones over the new maps, each by one atomic replacement; what programs themselves wrote
+// meanwhile is made up for; the folder is maps~ready, and the new maps take the pinned names. Connections, which
+// packets change all the time, are moved by the kernel while every program looks into both sets (bpf/lib/ct_move.h): no
+// packet is lost or passes unjudged. Only where a connection's own layout changed are they made anew, which the log
+// says.
 //
-// An agent that dies in the middle leaves all working; the next one goes on. Counters of packets may lack what was
-// counted meanwhile. kExhausted where a map would hold less than there is; nothing has changed then.
-// Cost: 0.2 µs an entry, 1 µs a connection, and two loads.
+// An agent that dies in the middle leaves all working; the next one begins again where no program uses the new maps
+// yet, else it goes on. Counters of packets may lack what was counted meanwhile, and where an agent died with some
+// hooks changed, a backend's count of open connections what the others counted. kExhausted where a map would hold less
+// than there is; nothing has changed then. Cost: 0.2 µs an entry, 1 µs a connection, and two loads.
 Result<> migrate_maps(const BpfRoot& root, const std::string& cgroup_root, const PodCapacities& capacities);
 
 // One such replacement, as the loaders of objects see it. Owner and thread: migrate_maps().
 class Migration {
  public:
-  explicit Migration(const BpfRoot& root) : root_(root) {}
+  // `resumed`: programs use maps~used already, which an agent that died has made and filled.
+  Migration(const BpfRoot& root, bool resumed) : root_(root), resumed_(resumed) {}
 
   // As load_object(), with a new map, filled, for every pinned one that differs.
   Result<> load(bpf_object* object);
@@ -45,6 +48,8 @@ class Migration {
   Result<bool> give_old_connections(bpf_object* object);
   bool moves_connections() const { return moves_connections_; }
 
+  // From here on programs may use the new maps.
+  Result<> use();
   // Makes up for what programs wrote into the old maps since they were copied. No program uses them any more.
   Result<> catch_up();
   // Lets the new maps take the names of the old ones, which go.
@@ -56,12 +61,17 @@ class Migration {
     int fresh = -1;                   // the loaded object's
     std::vector<backend_use> copied;  // of use4 and use6: what they said
   };
-  std::string new_path(const std::string& name) const { return root_.path() + "/maps~new/" + name; }
+  std::string new_path(const std::string& name) const {
+    return fmt::format("{}/{}/{}", root_.path(), resumed_ ? "maps~used" : "maps~new", name);
+  }
   bool is_replaced(const bpf_map* map, const bpf_object* object) const;
   Result<bool> take_existing(bpf_map* map, const bpf_object* object, bool replaced);
-  Result<> fill(const bpf_map* map);
+  Result<> rename_folder(const std::string& from, const std::string& to) const;
+  // `filled`: by an agent that died.
+  Result<> fill(const bpf_map* map, bool filled);
 
   const BpfRoot& root_;
+  const bool resumed_;
   bool connections_change_ = false;
   bool moves_connections_ = false;
   std::map<std::string, Replaced> replaced_;  // by name; those that were filled from the old ones
