@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "agent/datapath/bpf_load_balancer.h"
+#include "agent/datapath/conntrack.h"
 
 namespace fairlead::bench {
 namespace {
@@ -85,12 +86,20 @@ struct Flows {
  public:
   Result<> delivered() const {
     if (driver.action() == TC_ACT_REDIRECT) return {};
-    std::string counted;
-    FL_LET(const auto counters, path.pods().counters());
-    for (const auto& each : counters) {
-      if (each.packets != 0) counted += fmt::format(" {} {}", each.packets, each.reason);
+    return fail(Code::kSystem, "from_pod answered {} instead of a redirect; counted:{}", driver.action(), counted());
+  }
+  // What became of packets so far, and of connections.
+  std::string counted() const {
+    std::string text;
+    if (const auto counters = path.pods().counters()) {
+      for (const auto& each : *counters) text += fmt::format(" {} {}", each.packets, each.reason);
     }
-    return fail(Code::kSystem, "from_pod answered {} instead of a redirect; counted:{}", driver.action(), counted);
+    const auto table = datapath::Conntrack::open(path.pods());
+    const auto usage = table ? (*table)->usage() : std::unexpected(table.error());
+    if (usage) {
+      for (const auto& [name, count] : usage->counters) text += fmt::format(" {} {}", count, name);
+    }
+    return text;
   }
 };
 
@@ -152,6 +161,12 @@ Result<> measure_memory(Driver& driver, Report& report, bool translated) {
                     kBackendPort,
                     kMillion};
   FL_TRY(flows.establish());
+  FL_LET(const auto table, datapath::Conntrack::open(path->pods()));
+  FL_LET(const auto usage, table->usage());
+  if (usage.v4.used != kMillion || usage.v4.unreplied != 0) {
+    return fail(Code::kSystem, "{} connections, {} of them unanswered, instead of {}; counted:{}", usage.v4.used,
+                usage.v4.unreplied, kMillion, flows.counted());
+  }
   FL_LET(const double megabytes, map_megabytes(path->root()));
   report.add({.text = fmt::format("maps of 1M IPv4 connections, {}", translated ? "all translated" : "untranslated"),
               .unit = "MB",
