@@ -27,6 +27,51 @@ IpAddress from_bytes(Family family, const std::array<std::uint8_t, 16>& bytes) {
   return IpAddress::from_v4({bytes[0], bytes[1], bytes[2], bytes[3]});
 }
 
+// Write at `out` and return the end of it.
+char* write_number(char* out, unsigned value, int base) {
+  return std::to_chars(out, out + 5, value, base).ptr;
+}
+
+char* write_v4(char* out, const std::uint8_t* bytes) {
+  for (int i = 0; i < 4; ++i) {
+    if (i != 0) *out++ = '.';
+    out = write_number(out, bytes[i], 10);
+  }
+  return out;
+}
+
+// RFC 5952: the first of the longest runs of two or more zeros is left out; an IPv4 address that is mapped, or follows
+// nothing but zeros, is written as one.
+char* write_v6(char* out, const std::array<std::uint8_t, 16>& bytes) {
+  std::array<unsigned, 8> words{};
+  for (std::size_t i = 0; i < 8; ++i) words[i] = static_cast<unsigned>(bytes[2 * i] << 8 | bytes[2 * i + 1]);
+  std::size_t begin = 0;
+  std::size_t length = 0;
+  for (std::size_t i = 0; i < 8;) {
+    const std::size_t first = i;
+    while (i < 8 && words[i] == 0) ++i;
+    if (i - first > length) {
+      begin = first;
+      length = i - first;
+    }
+    if (i == first) ++i;
+  }
+  if (length < 2) length = 0;
+  const bool ends_in_v4 = length != 0 && begin == 0 && (length == 6 || (length == 5 && words[5] == 0xffff));
+  for (std::size_t i = 0; i < 8; ++i) {
+    if (length != 0 && i == begin) {
+      *out++ = ':';
+      i += length - 1;
+      if (i == 7) *out++ = ':';
+      continue;
+    }
+    if (i != 0) *out++ = ':';
+    if (ends_in_v4 && i == 6) return write_v4(out, &bytes[12]);
+    out = write_number(out, words[i], 16);
+  }
+  return out;
+}
+
 std::vector<std::string_view> split(std::string_view text) {
   std::vector<std::string_view> parts;
   while (true) {
@@ -92,10 +137,10 @@ bool IpAddress::is_multicast() const {
   return is_v4() ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
 }
 
+// As inet_ntop() does, which takes ten times as long; a journal or a list names hundreds.
 std::string IpAddress::str() const {
-  char text[INET6_ADDRSTRLEN] = {};
-  inet_ntop(is_v4() ? AF_INET : AF_INET6, bytes_.data(), text, sizeof(text));
-  return text;
+  char text[INET6_ADDRSTRLEN];
+  return {text, is_v4() ? write_v4(text, bytes_.data()) : write_v6(text, bytes_)};
 }
 
 Result<Cidr> Cidr::parse(std::string_view text, bool mask_host_bits) {

@@ -10,7 +10,7 @@
 namespace fairlead::netlink {
 
 Result<std::unique_ptr<LinkWatch>> LinkWatch::start(Loop& loop, Handlers handlers) {
-  FL_LET(UniqueFd fd, Notifications::subscribe(RTMGRP_LINK, "devices"));
+  FL_LET(UniqueFd fd, Notifications::subscribe(RTMGRP_LINK, "devices", RTM_DELLINK));
   return std::unique_ptr<LinkWatch>(new LinkWatch(loop, std::move(fd), std::move(handlers)));
 }
 

@@ -13,8 +13,8 @@
 
 namespace fairlead::netlink {
 
-// Owner: one module. Thread: its loop's, in the namespace of the thread that calls start(). Cost: one message a change
-// of any device.
+// Owner: one module. Thread: its loop's, in the namespace of the thread that calls start(). Cost: one message a
+// device that goes.
 class LinkWatch {
  public:
   struct Handlers {

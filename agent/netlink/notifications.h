@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "agent/base/loop.h"
 #include "agent/base/result.h"
@@ -21,8 +22,9 @@ class Notifications {
     std::function<void(const nlmsghdr* message)> message;  // valid during the call
     std::function<void()> missed;                          // the kernel dropped some: compare with what there is
   };
-  // `groups`: RTMGRP_*; `what` they tell of, for an error.
-  static Result<UniqueFd> subscribe(std::uint32_t groups, const char* what);
+  // `groups`: RTMGRP_*; `what` they tell of, for an error. `type`: RTM_*, where only such messages are wanted: a pod's
+  // device makes half a dozen others when it comes.
+  static Result<UniqueFd> subscribe(std::uint32_t groups, const char* what, std::optional<std::uint16_t> type = {});
   // Reads from `fd` what was subscribed to.
   Notifications(Loop& loop, UniqueFd fd, Handlers handlers);
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/base/ip.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
 
 namespace fairlead {
 namespace {
@@ -10,6 +14,28 @@ TEST(IpAddress, ReadsAndWritesCanonicalText) {
   EXPECT_EQ(IpAddress::parse("10.0.0.1")->str(), "10.0.0.1");
   EXPECT_EQ(IpAddress::parse("FD00:0:0::1")->str(), "fd00::1");
   EXPECT_EQ(IpAddress::parse("::ffff:10.0.0.1")->family(), Family::kV6);
+}
+
+TEST(IpAddress, WritesWhatTheLibraryWrites) {
+  std::mt19937 random(7);
+  const auto library = [](int family, const void* bytes) {
+    char text[INET6_ADDRSTRLEN] = {};
+    inet_ntop(family, bytes, text, sizeof(text));
+    return std::string(text);
+  };
+  for (int round = 0; round < 200'000; ++round) {
+    std::array<std::uint8_t, 16> bytes{};
+    // Zeros and runs of them, and the beginnings of addresses that hold an IPv4 one, are as frequent as they matter.
+    for (std::size_t i = 0; i < bytes.size(); i += 2) {
+      const unsigned kind = random() % 4;
+      if (kind == 0) bytes[i] = static_cast<std::uint8_t>(random());
+      if (kind < 2) bytes[i + 1] = static_cast<std::uint8_t>(random());
+      if (kind == 2 && i == 10) bytes[i] = bytes[i + 1] = 0xff;
+    }
+    if (random() % 4 == 0) std::fill_n(bytes.begin(), 10, std::uint8_t{0});
+    EXPECT_EQ(IpAddress::from_v6(bytes).str(), library(AF_INET6, bytes.data()));
+    EXPECT_EQ(IpAddress::from_v4({bytes[0], bytes[1], bytes[2], bytes[3]}).str(), library(AF_INET, bytes.data()));
+  }
 }
 
 TEST(IpAddress, RefusesWhatIsNoAddressAndQuotesIt) {
