@@ -29,10 +29,15 @@ void read_kind(nlattr* info, Link& link) {
     return;
   }
   if (data[IFLA_VXLAN_PORT] != nullptr) link.vxlan_port = ntohs(nla_get_u16(data[IFLA_VXLAN_PORT]));
+  if (data[IFLA_VXLAN_ID] != nullptr) link.vxlan_vni = nla_get_u32(data[IFLA_VXLAN_ID]);
+  for (const int local : {IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6}) {
+    if (data[local] != nullptr) link.vxlan_local = read_address(data[local]);
+  }
   link.vxlan_external =
       data[IFLA_VXLAN_COLLECT_METADATA] != nullptr && nla_get_u8(data[IFLA_VXLAN_COLLECT_METADATA]) != 0;
 }
 
+constexpr std::uint32_t kDoomed = 0xfa1e;  // a device group, of those that are about to be deleted
 constexpr std::uint16_t kReplace = NLM_F_CREATE | NLM_F_REPLACE;
 
 std::string device(std::uint32_t ifindex) {
@@ -55,6 +60,7 @@ Link read_link(const nlmsghdr* header) {
   if (nlmsg_parse(const_cast<nlmsghdr*>(header), sizeof(*info), attrs, IFLA_MAX, nullptr) != 0) return link;
   if (attrs[IFLA_IFNAME] != nullptr) link.name = nla_get_string(attrs[IFLA_IFNAME]);
   if (attrs[IFLA_IFALIAS] != nullptr) link.alias = nla_get_string(attrs[IFLA_IFALIAS]);
+  if (attrs[IFLA_GROUP] != nullptr) link.group = nla_get_u32(attrs[IFLA_GROUP]);
   if (attrs[IFLA_MTU] != nullptr) link.mtu = nla_get_u32(attrs[IFLA_MTU]);
   if (attrs[IFLA_ADDRESS] != nullptr && nla_len(attrs[IFLA_ADDRESS]) == 6) {
     std::memcpy(link.mac.data(), nla_data(attrs[IFLA_ADDRESS]), link.mac.size());
@@ -104,6 +110,28 @@ Result<> Socket::set_up(std::uint32_t ifindex) {
 Result<> Socket::delete_link(std::uint32_t ifindex) {
   Message message(RTM_DELLINK, 0, link_header(ifindex));
   auto result = kernel_.exchange(message, fmt::format("{}: delete", device(ifindex)));
+  if (!result && result.error().sys == ENODEV) return {};
+  return result;
+}
+
+Result<> Socket::delete_links(const std::vector<std::uint32_t>& ifindexes) {
+  if (ifindexes.size() == 1) return delete_link(ifindexes.front());
+  for (const std::uint32_t ifindex : ifindexes) {
+    Message message(RTM_SETLINK, 0, link_header(ifindex));
+    message.u32(IFLA_GROUP, kDoomed);
+    auto set = kernel_.exchange(message, fmt::format("{}: put into group {}", device(ifindex), kDoomed));
+    if (!set && set.error().sys != ENODEV) return set;
+  }
+  FL_LET(const std::vector<Link> all, links());
+  const bool foreign = std::ranges::any_of(
+      all, [&](const Link& link) { return link.group == kDoomed && std::ranges::count(ifindexes, link.ifindex) == 0; });
+  if (foreign) {  // whoever it is that uses our number keeps what they have
+    for (const std::uint32_t ifindex : ifindexes) FL_TRY(delete_link(ifindex));
+    return {};
+  }
+  Message message(RTM_DELLINK, 0, link_header(0));
+  message.u32(IFLA_GROUP, kDoomed);
+  auto result = kernel_.exchange(message, fmt::format("group {}: delete", kDoomed));
   if (!result && result.error().sys == ENODEV) return {};
   return result;
 }

@@ -20,12 +20,15 @@ struct Link {
   std::string alias;
   Mac mac{};
   std::uint32_t mtu = 0;
-  bool up = false;                 // as it was asked for; says nothing of the carrier
-  std::string kind;                // "veth", "vxlan", …; empty: hardware
+  bool up = false;   // as it was asked for; says nothing of the carrier
+  std::string kind;  // "veth", "vxlan", …; empty: hardware
+  std::uint32_t group = 0;
   std::uint32_t peer_ifindex = 0;  // of a veth's other end, in its namespace
-  // Of a VXLAN device, or 0: its UDP port. `external`: each packet says where it goes and by which VNI.
+  // Of a VXLAN device, or 0: its UDP port and VNI. `external`: each packet says where it goes and by which VNI.
   std::uint16_t vxlan_port = 0;
+  std::uint32_t vxlan_vni = 0;
   bool vxlan_external = false;
+  std::optional<IpAddress> vxlan_local{};  // whose family the tunnel speaks; none: IPv4
 };
 
 struct VethSpec {
@@ -47,6 +50,8 @@ struct VxlanSpec {
   Mac mac{};
   std::uint32_t mtu = 0;
   std::uint16_t port = 0;  // UDP, here and at the other nodes
+  std::uint32_t vni = 0;
+  std::optional<IpAddress> local{};  // where the tunnel speaks IPv6: its own end; none: IPv4, by whichever address
   auto operator<=>(const VxlanSpec&) const = default;
 };
 
@@ -86,16 +91,19 @@ class Socket {
 
   // Both ends down. kExists: either name is taken.
   Result<VethEnds> create_veth(const VethSpec& spec);
-  // Down; carries to and from any node (collect-metadata, learns nothing) and gives itself no link-local address. Of
-  // those a namespace can have one a port. Returns its ifindex.
+  // Down; carries to the peers that it is told of (set_peer), learns nothing, and gives itself no link-local address.
+  // Packets within have checksums of their own (RFC 7348, 4.1), so that over IPv4 the outer one is left out. kExists:
+  // the name is taken, or the VNI on that port. Returns its ifindex.
   Result<std::uint32_t> create_vxlan(const VxlanSpec& spec);
   Result<> set_mtu(std::uint32_t ifindex, std::uint32_t mtu);
   Result<> set_mac(std::uint32_t ifindex, const Mac& mac);
   // Names who owns the device; at most 255 bytes.
   Result<> set_alias(std::uint32_t ifindex, const std::string& alias);
   Result<> set_up(std::uint32_t ifindex);
-  // Deleting what is not there succeeds.
+  // Deleting what is not there succeeds, here and below.
   Result<> delete_link(std::uint32_t ifindex);
+  // All at once, which takes the kernel hardly longer than one: they are put into a device group of their own for that.
+  Result<> delete_links(const std::vector<std::uint32_t>& ifindexes);
 
   Result<Link> find_link(const std::string& name);  // kNotFound
   Result<std::vector<Link>> links();
@@ -121,6 +129,11 @@ class Socket {
   // The permanent ones of a device.
   Result<std::vector<Neighbour>> neighbours(std::uint32_t ifindex);
   Result<> erase_neighbour(std::uint32_t ifindex, const IpAddress& address);
+
+  // A VXLAN device's peers: where frames for a MAC go, here as the neighbour that has both. As with neighbours.
+  Result<> set_peer(std::uint32_t ifindex, const Neighbour& peer);
+  Result<std::vector<Neighbour>> peers(std::uint32_t ifindex);
+  Result<> erase_peer(std::uint32_t ifindex, const Neighbour& peer);
 
   int fd() const { return kernel_.fd(); }
   // For what else rtnetlink knows (token_bucket.h).

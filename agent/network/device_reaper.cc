@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/network/device_reaper.h"
 
+#include <string>
+#include <utility>
+
 #include "agent/base/log.h"
 
 namespace fairlead::network {
@@ -18,10 +21,18 @@ DeviceReaper::~DeviceReaper() {
 
 void DeviceReaper::remove(std::uint32_t ifindex) {
   loop_.post([this, ifindex] {
-    if (auto removed = socket_.delete_link(ifindex); !removed) {
-      log::warn("network", "a device could not be deleted", {{"ifindex", ifindex}, {"error", removed.error()}});
-    }
+    // What was asked for by now is in the loop's queue, before this.
+    if (doomed_.empty()) loop_.post([this] { delete_doomed(); });
+    doomed_.push_back(ifindex);
   });
+}
+
+void DeviceReaper::delete_doomed() {
+  const std::vector<std::uint32_t> all = std::exchange(doomed_, {});
+  if (auto removed = socket_.delete_links(all); !removed) {
+    log::warn("network", "devices could not be deleted",
+              {{"count", std::to_string(all.size())}, {"error", removed.error()}});
+  }
 }
 
 }  // namespace fairlead::network

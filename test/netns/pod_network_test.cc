@@ -429,6 +429,36 @@ TEST_F(PodNetwork, WhatACrashLeftHalfMadeIsRemovedAndForeignDevicesAreNot) {
   EXPECT_TRUE(connect_tcp(nullptr, &whole.netns, whole.addresses[0]));
 }
 
+// Devices that go together are a group to the kernel: one that somebody else put into the same is not theirs.
+TEST_F(PodNetwork, ManyDevicesAreDeletedAtOnceAndNobodyElses) {
+  auto socket = netlink::Socket::open().value();
+  const PodNetns netns = PodNetns::make("many").value();
+  const auto inside = netlink::open_netns(netns.path()).value();
+  for (const bool foreign : {false, true}) {
+    std::vector<std::uint32_t> ours;
+    for (int i = 0; i < 4; ++i) {
+      ours.push_back(socket
+                         .create_veth({.name = fmt::format("many{}", i),
+                                       .mac = {2, 0, 0, 0, 0, 1},
+                                       .peer_name = fmt::format("eth{}", i),
+                                       .peer_mac = {2, 0, 0, 0, 0, 2},
+                                       .peer_netns = inside.fd.get(),
+                                       .mtu = 1450})
+                         .value()
+                         .ifindex);
+    }
+    ASSERT_TRUE(socket.delete_link(ours.back()));  // deleting what is gone succeeds
+    if (foreign) {
+      ASSERT_EQ(testkit::run_command("ip link add fl-foreign group 64030 type veth peer name fl-peer").code, 0);
+    }
+    const auto deleted = socket.delete_links(ours);
+    EXPECT_TRUE(deleted) << deleted.error().message();
+    for (int i = 0; i < 4; ++i) EXPECT_FALSE(socket.find_link(fmt::format("many{}", i))) << i;
+    EXPECT_EQ(socket.find_link("fl-foreign").has_value(), foreign);
+  }
+  EXPECT_TRUE(socket.delete_link(socket.find_link("fl-foreign").value().ifindex));
+}
+
 TEST_F(PodNetwork, AFailedStepUndoesTheEarlierOnes) {
   const PodNetns netns = PodNetns::make("a").value();
   node_->watched->fail_attach = true;
