@@ -10,14 +10,7 @@
 SEC("tc")
 int from_overlay(struct __sk_buff *skb)
 {
-	const struct path_config *config = current_paths();
-	struct scratch *scratch;
-
-	if (!config || !is_of_tunnel(skb, config->vni)) {
-		scratch = clean_scratch();
-		return scratch ? count_verdict(skb, &scratch->packet, DROP_TUNNEL, true) : TC_ACT_SHOT;
-	}
-	/* The sender does not know the MAC of the device here. */
+	/* Other agents' nodes may not know the MAC of the device here. */
 	if (skb->pkt_type == PACKET_OTHERHOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
 	return arrive_by(skb, false);
@@ -26,7 +19,6 @@ int from_overlay(struct __sk_buff *skb)
 /* Tells the device which node it is for. */
 static __always_inline enum drop_reason address(struct __sk_buff *skb, struct scratch *scratch, bool is_v4)
 {
-	const struct path_config *config = current_paths();
 	const struct packet *packet = &scratch->packet;
 	const struct node_path *node;
 	const struct path *path;
@@ -42,9 +34,9 @@ static __always_inline enum drop_reason address(struct __sk_buff *skb, struct sc
 		return reason;
 	path = path_to(&packet->destination, is_v4);
 	node = path && path->kind == PATH_NODE ? node_path_at(path->index, &packet->destination, is_v4) : NULL;
-	if (!config || !node)
+	if (!node)
 		return DROP_NO_NODE;
-	return set_tunnel(skb, &node->node, config->vni) ? DROP_NONE : DROP_TUNNEL;
+	return set_tunnel(skb, &node->node) ? DROP_NONE : DROP_MALFORMED;
 }
 
 /* Egress: what the stack routes into the tunnel; what a program sends there has been told already. */

@@ -116,20 +116,24 @@ Result<> Socket::erase_address(std::uint32_t ifindex, const InterfaceAddress& ad
   return unless_gone(std::move(erased));
 }
 
+std::optional<Neighbour> read_neighbour(const nlmsghdr* header) {
+  auto* message = const_cast<nlmsghdr*>(header);
+  const nlattr* address = nlmsg_find_attr(message, sizeof(ndmsg), NDA_DST);
+  const nlattr* mac = nlmsg_find_attr(message, sizeof(ndmsg), NDA_LLADDR);
+  if (address == nullptr || mac == nullptr || nla_len(mac) != 6) return std::nullopt;
+  Neighbour neighbour{.address = read_address(address)};
+  std::memcpy(neighbour.mac.data(), nla_data(mac), neighbour.mac.size());
+  return neighbour;
+}
+
 Result<std::vector<Neighbour>> Socket::neighbours(std::uint32_t ifindex) {
   Message message(RTM_GETNEIGH, NLM_F_DUMP, ndmsg{});
   message.u32(NDA_IFINDEX, ifindex);
   std::vector<Neighbour> all;
   FL_TRY(kernel_.exchange(message, fmt::format("device #{}: list neighbours", ifindex), [&](const nlmsghdr* entry) {
-    auto* header = const_cast<nlmsghdr*>(entry);
-    const auto* info = static_cast<const ndmsg*>(nlmsg_data(header));
-    const nlattr* address = nlmsg_find_attr(header, sizeof(*info), NDA_DST);
-    const nlattr* mac = nlmsg_find_attr(header, sizeof(*info), NDA_LLADDR);
+    const auto* info = static_cast<const ndmsg*>(nlmsg_data(entry));
     if (static_cast<std::uint32_t>(info->ndm_ifindex) != ifindex || (info->ndm_state & NUD_PERMANENT) == 0) return;
-    if (address == nullptr || mac == nullptr || nla_len(mac) != 6) return;
-    Neighbour& neighbour = all.emplace_back();
-    neighbour.address = read_address(address);
-    std::memcpy(neighbour.mac.data(), nla_data(mac), neighbour.mac.size());
+    if (const auto neighbour = read_neighbour(entry)) all.push_back(*neighbour);
   }));
   return all;
 }

@@ -4,6 +4,7 @@
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <sys/socket.h>
 
 #include <cstring>
 #include <utility>
@@ -41,6 +42,11 @@ void Watch::tell(const nlmsghdr* header) const {
     case RTM_DELNEIGH: {
       const auto* info = static_cast<const ndmsg*>(NLMSG_DATA(header));
       const bool gone = header->nlmsg_type == RTM_DELNEIGH;
+      if (info->ndm_family == AF_BRIDGE) {
+        const auto peer = read_neighbour(header);
+        if (peer) handlers_.peer(static_cast<std::uint32_t>(info->ndm_ifindex), *peer, gone);
+        return;
+      }
       if (!gone && (info->ndm_state & NUD_PERMANENT) == 0) return;
       auto* message = const_cast<nlmsghdr*>(header);
       const nlattr* address = nlmsg_find_attr(message, sizeof(*info), NDA_DST);

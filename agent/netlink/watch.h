@@ -26,6 +26,7 @@ class Watch {
     std::function<void(const Route& route, bool gone)> route;  // of the main table
     // A permanent one came or changed, or any went (no MAC).
     std::function<void(std::uint32_t ifindex, const IpAddress& address, const std::optional<Mac>& mac)> neighbour;
+    std::function<void(std::uint32_t ifindex, const Neighbour& peer, bool gone)> peer;  // of a VXLAN device
     std::function<void()> missed;  // the kernel dropped messages: compare with what there is
   };
   static Result<std::unique_ptr<Watch>> start(Loop& loop, Handlers handlers);

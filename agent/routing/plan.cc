@@ -2,6 +2,10 @@
 #include "agent/routing/plan.h"
 
 #include <algorithm>
+#include <cstring>
+#include <expected>
+
+#include "bpf/abi/tunnel.h"
 
 namespace fairlead::routing {
 namespace {
@@ -55,11 +59,36 @@ class Planner {
     plan_.device = {.name = kTunnelDevice,
                     .mac = settings_.node_ips.empty() ? Mac{} : tunnel_mac(settings_.node_ips.front()),
                     .mtu = pod_mtu(settings_, facts_),
-                    .port = settings_.tunnel->port};
+                    .port = settings_.tunnel->port,
+                    .vni = settings_.tunnel->vni};
+    if (!speaks_v4()) plan_.device->local = settings_.node_ips.front();
     const auto link = std::ranges::find(facts_.links, kTunnelDevice, &netlink::Link::name);
     if (link != facts_.links.end() && link->alias == kTunnelAlias && link->up) {
       plan_.tunnel = {.ifindex = link->ifindex, .vni = settings_.tunnel->vni};
     }
+  }
+
+  // The family that nodes speak to each other through the tunnel.
+  bool speaks_v4() const { return settings_.node_ips.empty() || settings_.node_ips.front().is_v4(); }
+
+  // The other node's address that the tunnel reaches it by, or what is in the way.
+  std::expected<IpAddress, std::string> underlay_of(const model::Node& node) {
+    const IpAddress* address = underlay_address(node, settings_);
+    if (address == nullptr) {
+      return std::unexpected(node.addresses.empty() ? "it has no InternalIP"
+                                                    : "it has no address of this node's families");
+    }
+    if (!settings_.tunnel) return *address;
+    if (address->is_v4() != speaks_v4()) {
+      return std::unexpected(
+          fmt::format("the tunnel speaks {}, and it has no such address", speaks_v4() ? "IPv4" : "IPv6"));
+    }
+    const auto [peer, added] = plan_.peers.try_emplace(tunnel_mac(*address), *address);
+    if (!added && peer->second != *address) {
+      return std::unexpected(
+          fmt::format("its tunnel's MAC is that of the node at {}: give one of them another address", peer->second));
+    }
+    return *address;
   }
 
   void add_own(const model::Node& node) {
@@ -79,10 +108,10 @@ class Planner {
   void add_other(const model::Node& node) {
     NodePlan& planned = plan_.nodes[node.name];
     planned = {node.addresses, node.pod_cidrs, settings_.tunnel ? Way::kTunnel : Way::kNative, {}};
-    const IpAddress* underlay = underlay_address(node, settings_);
-    if (underlay == nullptr) {
+    const auto underlay = underlay_of(node);
+    if (!underlay) {
       planned.way = Way::kNone;
-      planned.condition = node.addresses.empty() ? "it has no InternalIP" : "it has no address of this node's families";
+      planned.condition = underlay.error();
       // Packets of pods still must show their own address to its pods: it is a part of the cluster.
       for (const Cidr& range : node.pod_cidrs) direct(range);
       return;
@@ -242,8 +271,15 @@ std::uint32_t pod_mtu(const Settings& settings, const Facts& facts) {
 }
 
 Mac tunnel_mac(const IpAddress& node) {
-  Mac mac{0x0a, 0xf1};  // locally administered, unicast
-  for (std::size_t i = 0; i < node.bytes().size(); ++i) mac[2 + i % 4] ^= node.bytes()[i];
+  std::uint32_t value = 0;
+  const auto bytes = node.bytes();
+  for (std::size_t at = 0; at < bytes.size(); at += sizeof(value)) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, &bytes[at], sizeof(word));
+    value = value * TUNNEL_MAC_FACTOR + word;
+  }
+  Mac mac{TUNNEL_MAC_FIRST, TUNNEL_MAC_SECOND};
+  std::memcpy(&mac[2], &value, sizeof(value));
   return mac;
 }
 

@@ -62,6 +62,7 @@ struct NodePlan {
 struct Plan {
   std::map<Cidr, netlink::Route> routes;
   std::map<IpAddress, Mac> neighbours;                // on the tunnel's device
+  std::map<Mac, IpAddress> peers;                     // of the tunnel's device: MAC → address in the underlay
   std::optional<netlink::VxlanSpec> device;           // to be there
   std::optional<IpAddress> device_address;            // IPv4's on it, as /32
   std::optional<datapath::NodePaths::Tunnel> tunnel;  // once it is
@@ -79,7 +80,8 @@ using Nodes = std::map<std::string, std::shared_ptr<const model::Node>>;  // by 
 //
 // Native: a node's ranges are routed by its address of that family, where a device of ours is connected to that
 // address's network; what lies behind routers is theirs to carry. Tunnel: all of them go through the tunnel's device,
-// whose peers are neighbours under the first address of each range. The device has that of this node's IPv4 range: on
+// whose peers are neighbours under the first address of each range; a node that has no address of the family that the
+// tunnel speaks, this node's primary one, is not reached. The device has that of this node's IPv4 range: on
 // one without any address the kernel's rp_filter takes nothing from nodes themselves, however loose it is.
 Plan plan_paths(const Nodes& nodes, const Settings& settings, const Facts& facts);
 
@@ -91,7 +93,8 @@ std::map<std::uint32_t, std::string> find_uplinks(const Settings& settings, cons
 // 70 where nodes speak IPv6 to each other).
 std::uint32_t pod_mtu(const Settings& settings, const Facts& facts);
 
-// The MAC of the tunnel's device of the node with this address: every node knows every other's without asking.
+// The MAC of the tunnel's device of the node with this address: every node knows every other's without asking. Programs
+// make it too (bpf/lib/tunnel.h). IPv4 addresses have one each; IPv6 ones share one with a chance of 1 : 2^32.
 Mac tunnel_mac(const IpAddress& node);
 
 }  // namespace fairlead::routing

@@ -2,6 +2,7 @@
 #include "agent/routing/routing.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <iterator>
 #include <utility>
 
@@ -32,13 +33,16 @@ bool same_device(const netlink::Link& link, const netlink::VxlanSpec& want) {
 }
 
 bool carries(const netlink::Link& link, const netlink::VxlanSpec& want) {
-  return link.kind == "vxlan" && link.vxlan_external && link.vxlan_port == want.port;
+  return link.kind == "vxlan" && !link.vxlan_external && link.vxlan_port == want.port && link.vxlan_vni == want.vni &&
+         link.vxlan_local == want.local;
 }
 
-Json texts(const auto& values) {
-  Json all = Json::array();
-  for (const auto& value : values) all.push_back(value.str());
-  return all;
+// How the reconciler calls what is told by `kind` and `object`.
+std::string key_of(const char* kind, const auto& object) {
+  return fmt::format("{} {}", kind, object);
+}
+std::string key_of(const char* kind, const Mac& object) {
+  return fmt::format("{} {}", kind, fairlead::to_string(object));
 }
 
 }  // namespace
@@ -78,6 +82,11 @@ Result<> Routing::start() {
     const auto wanted = plan_.neighbours.find(address);
     const bool differs = wanted == plan_.neighbours.end() ? mac.has_value() : mac != wanted->second;
     if (plan_.tunnel && ifindex == plan_.tunnel->ifindex && differs) look_soon();
+  };
+  handlers.peer = [this](std::uint32_t ifindex, const netlink::Neighbour& peer, bool gone) {
+    const auto wanted = plan_.peers.find(peer.mac);
+    const bool right = wanted != plan_.peers.end() && wanted->second == peer.address;
+    if (plan_.tunnel && ifindex == plan_.tunnel->ifindex && right == gone) look_soon();
   };
   FL_LET(watch_, netlink::Watch::start(loop_, std::move(handlers)));
   look(true);
@@ -153,13 +162,14 @@ void Routing::forget_changed(const Plan& before) {
   const auto forget = [&](const auto& old, const auto& now, const char* kind) {
     for (const auto& [object, value] : old) {
       const auto at = now.find(object);
-      if (at == now.end() || at->second != value) settled_.erase(fmt::format("{} {}", kind, object));
+      if (at == now.end() || at->second != value) settled_.erase(key_of(kind, object));
     }
     for (const auto& [object, value] : now) {
-      if (!old.contains(object)) settled_.erase(fmt::format("{} {}", kind, object));
+      if (!old.contains(object)) settled_.erase(key_of(kind, object));
     }
   };
   forget(before.neighbours, plan_.neighbours, "neighbour");
+  forget(before.peers, plan_.peers, "peer");
   forget(before.routes, plan_.routes, "route");
   forget(before.paths, plan_.paths, "path");
   forget(before.uplinks, plan_.uplinks, "uplink");
@@ -174,11 +184,14 @@ Result<> Routing::read_actual(const Facts& facts, bool deep) {
   actual_.routes.clear();
   for (const netlink::Route& route : routes) actual_.routes.insert_or_assign(route.destination, route);
   actual_.neighbours.clear();
+  actual_.peers.clear();
   actual_.attached.clear();
   const auto device = std::ranges::find(facts.links, kTunnelDevice, &netlink::Link::name);
   if (device != facts.links.end() && device->alias == kTunnelAlias) {
     FL_LET(const std::vector<netlink::Neighbour> neighbours, kernel_->neighbours(device->ifindex));
     for (const netlink::Neighbour& each : neighbours) actual_.neighbours[each.address] = each.mac;
+    FL_LET(const std::vector<netlink::Neighbour> peers, kernel_->peers(device->ifindex));
+    for (const netlink::Neighbour& each : peers) actual_.peers[each.mac] = each.address;
   }
   std::vector<std::uint32_t> others;
   for (const netlink::Link& link : facts.links) {
@@ -230,13 +243,14 @@ void Routing::mark_differences() {
   const auto compare = [&](const auto& wanted, const auto& have, const char* kind) {
     for (const auto& [object, value] : wanted) {
       const auto at = have.find(object);
-      if (at == have.end() || at->second != value) mark(fmt::format("{} {}", kind, object));
+      if (at == have.end() || at->second != value) mark(key_of(kind, object));
     }
     if (!complete_) return;
     for (const auto& [object, value] : have) {
-      if (!wanted.contains(object)) reconciler_.mark(fmt::format("{} {}", kind, object));
+      if (!wanted.contains(object)) reconciler_.mark(key_of(kind, object));
     }
   };
+  if (plan_.tunnel) compare(plan_.peers, actual_.peers, "peer");
   compare(plan_.neighbours, actual_.neighbours, "neighbour");
   compare(plan_.routes, actual_.routes, "route");
   compare(plan_.paths, actual_.paths, "path");
@@ -279,6 +293,8 @@ Result<> Routing::reconcile(const std::string& key) {
     return reconcile_stack();
   } else if (kind == "uplink") {
     done = reconcile_uplink(static_cast<std::uint32_t>(std::stoul(object)));
+  } else if (kind == "peer") {
+    done = reconcile_peer(*parse_mac(object));
   } else if (kind == "neighbour") {
     done = reconcile_neighbour(*IpAddress::parse(object));
   } else if (kind == "route") {
@@ -312,8 +328,10 @@ Result<> Routing::reconcile_device() {
     const auto created = kernel_->create_vxlan(want);
     if (!created) {
       if (created.error().code != Code::kExists) return std::unexpected(created.error());
-      return fail(Code::kExists, "VXLAN device {}: another device of this kind uses UDP port {}: set --vxlan-port",
-                  want.name, want.port);
+      return fail(Code::kExists,
+                  "VXLAN device {}: another device of this kind uses UDP port {} with VNI {}: set "
+                  "--vxlan-port",
+                  want.name, want.port, want.vni);
     }
     FL_LET(link, kernel_->find_link(want.name));
   }
@@ -326,7 +344,12 @@ Result<> Routing::reconcile_device() {
   if (!attached) FL_TRY(deps_.paths.attach_tunnel(link->ifindex));
   actual_.attached.insert(link->ifindex);
   if (link->up) return {};
-  return kernel_->set_up(link->ifindex);  // netlink tells us of it: routes come next
+  auto up = kernel_->set_up(link->ifindex);  // netlink tells us of it: routes come next
+  if (!up && up.error().sys == EADDRINUSE) {
+    return fail(Code::kExists, "VXLAN device {}: another device or program uses UDP port {}: set --vxlan-port",
+                want.name, want.port);
+  }
+  return up;
 }
 
 Result<> Routing::reconcile_address() {
@@ -375,6 +398,20 @@ Result<> Routing::reconcile_neighbour(const IpAddress& address) {
   return {};
 }
 
+Result<> Routing::reconcile_peer(const Mac& mac) {
+  const netlink::Link* device = own_device();
+  if (device == nullptr) return {};
+  const auto have = actual_.peers.find(mac);
+  if (const auto wanted = plan_.peers.find(mac); wanted != plan_.peers.end()) {
+    FL_TRY(kernel_->set_peer(device->ifindex, {wanted->second, mac}));
+    actual_.peers[mac] = wanted->second;
+  } else if (have != actual_.peers.end()) {
+    FL_TRY(kernel_->erase_peer(device->ifindex, {have->second, mac}));
+    actual_.peers.erase(have);
+  }
+  return {};
+}
+
 Result<> Routing::reconcile_path(const Cidr& destination) {
   if (const auto wanted = plan_.paths.find(destination); wanted != plan_.paths.end()) {
     FL_TRY(deps_.paths.set_path(destination, wanted->second));
@@ -415,59 +452,6 @@ Result<> Routing::reconcile_stack() {
     FL_TRY(reserve_ports(actual_.masquerade->first_port, actual_.masquerade->last_port));
   }
   return {};
-}
-
-void Routing::count() {
-  std::size_t in_force = 0;
-  for (const auto& [destination, route] : plan_.routes) {
-    const auto at = actual_.routes.find(destination);
-    in_force += at != actual_.routes.end() && at->second == route ? 1 : 0;
-  }
-  routes_wanted_.Set(static_cast<double>(plan_.routes.size()));
-  routes_in_force_.Set(static_cast<double>(in_force));
-  for (const Way way : {Way::kNative, Way::kTunnel, Way::kNone}) {
-    const auto nodes = std::ranges::count(plan_.nodes, way, [](const auto& entry) { return entry.second.way; });
-    metrics::gauge(deps_.registry, "fairlead_nodes", "Other nodes of the cluster, by how their pods are reached.",
-                   {{"way", std::string(to_string(way))}})
-        .Set(static_cast<double>(nodes));
-  }
-}
-
-Json Routing::status() const {
-  Json missing = Json::array();
-  if (!complete_) missing.push_back("Node");
-  Json failing = plan_.failing;
-  if (blind_) failing["kernel"] = blind_->message();
-  for (const auto& [key, error] : reconciler_.failing()) failing[key] = error.message();
-  std::string uplinks;
-  for (const auto& [ifindex, name] : plan_.uplinks) uplinks += (uplinks.empty() ? "" : ",") + name;
-  Json conditions = Json::object();
-  for (const auto& [name, node] : plan_.nodes) {
-    if (!node.condition.empty()) conditions[name] = node.condition;
-  }
-  const bool whole = !plan_.device || plan_.tunnel;
-  return {{"synced", complete_ && reconciler_.synced() && failing.empty() && whole},
-          {"missing", missing},
-          {"failing", failing},
-          {"nodes", plan_.nodes.size()},
-          {"routes", plan_.routes.size()},
-          {"routes_in_force", routes_in_force_.Value()},
-          {"uplinks", uplinks},
-          {"tunnel", plan_.device ? kTunnelDevice : "none"},
-          {"mtu", pod_mtu(deps_.settings, facts_)},
-          {"conditions", conditions}};
-}
-
-Json Routing::list_nodes() const {
-  Json rows = Json::array();
-  for (const auto& [name, node] : plan_.nodes) {
-    rows.push_back({{"name", name},
-                    {"addresses", texts(node.addresses)},
-                    {"pod_cidrs", texts(node.pod_cidrs)},
-                    {"way", to_string(node.way)},
-                    {"condition", node.condition}});
-  }
-  return rows;
 }
 
 }  // namespace fairlead::routing

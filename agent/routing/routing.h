@@ -62,6 +62,7 @@ class Routing {
   struct Actual {
     std::map<Cidr, netlink::Route> routes;
     std::map<IpAddress, Mac> neighbours;
+    std::map<Mac, IpAddress> peers;
     std::map<Cidr, datapath::Path> paths;
     std::optional<datapath::Masquerade> masquerade;  // none: not told yet
     std::optional<datapath::NodePaths::Tunnel> tunnel;
@@ -86,6 +87,7 @@ class Routing {
   Result<> reconcile_uplink(std::uint32_t ifindex);
   Result<> reconcile_route(const Cidr& destination);
   Result<> reconcile_neighbour(const IpAddress& address);
+  Result<> reconcile_peer(const Mac& mac);
   Result<> reconcile_path(const Cidr& destination);
   Result<> reconcile_tunnel();
   Result<> reconcile_masquerade();

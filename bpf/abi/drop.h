@@ -25,8 +25,7 @@
 	X(17, DROP_POLICY_INGRESS, "policy_ingress")  /* denied by the ingress rules of the server's pod */ \
 	X(18, DROP_POLICY_EGRESS, "policy_egress")    /* denied by the egress rules of the client's pod */  \
 	X(20, DROP_NO_PORT, "no_port")                /* no port is free to masquerade it */                \
-	X(21, DROP_NO_NODE, "no_node")                /* into the tunnel, but the address is on no node */  \
-	X(22, DROP_TUNNEL, "tunnel")                  /* out of a tunnel that isn't ours; no room for ours */
+	X(21, DROP_NO_NODE, "no_node")                /* into the tunnel, but the address is on no node */
 
 enum drop_reason {
 	DROP_NONE = 0, /* forwarded */

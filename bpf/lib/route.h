@@ -30,7 +30,6 @@ enum route_kind {
 struct route {
 	struct ipv6_address destination; /* to be found a way to */
 	__u32 ifindex;                   /* of all kinds but the stack */
-	__u32 vni;
 	union {
 		struct ipv6_address node;        /* ROUTE_TUNNEL: as v4-mapped where it is IPv4 */
 		struct bpf_redir_neigh next_hop; /* ROUTE_NEIGHBOUR */
@@ -199,7 +198,6 @@ static __always_inline int leave(struct __sk_buff *skb, const struct packet *pac
 			return 0;
 		route->kind = ROUTE_TUNNEL;
 		route->ifindex = config->tunnel;
-		route->vni = config->vni;
 		route->node = path->node;
 	} else if (config->uplinks[0]) {
 		leave_by_uplink(skb, packet, route, config, is_v4);

@@ -108,8 +108,8 @@ static __always_inline enum drop_reason route_and_translate(struct __sk_buff *sk
 	}
 	if (route->kind != ROUTE_STACK)
 		spend_hop(skb, is_v4);
-	if (route->kind == ROUTE_TUNNEL && !set_tunnel(skb, &route->node, route->vni))
-		return DROP_TUNNEL;
+	if (route->kind == ROUTE_TUNNEL && !set_tunnel(skb, &route->node))
+		return DROP_MALFORMED;
 	return DROP_NONE;
 }
 

@@ -15,6 +15,11 @@ class HostPath : public NodePath {
  protected:
   static Verdict from_overlay(const Bytes& packet) { return run("from_overlay", tunnel_, packet); }
   static Verdict to_overlay(const Bytes& packet) { return run("to_overlay", tunnel_, packet); }
+  // To the tunnel's device of far_node(): its MAC follows from its address.
+  static Bytes into_tunnel(Bytes packet) {
+    std::ranges::copy(Mac{0x0a, 0xf1, 192, 0, 2, 9}, packet.begin());
+    return packet;
+  }
   static void use_tunnel() { ASSERT_TRUE(paths_->set_tunnel(NodePaths::Tunnel{tunnel_, 7})); }
 };
 
@@ -69,13 +74,23 @@ TEST_F(HostPath, TheTunnelTakesPodsToOtherNodesAndToTheirAddresses) {
       for (int i = 0; i < 2; ++i) {  // the second by what the connection remembers
         const Verdict there = from_pod(a_, sent(a_, to, udp(1000, 53)));
         EXPECT_EQ(there.action, TC_ACT_REDIRECT);
-        EXPECT_EQ(there.packet, left(a_, a_.address(each.family), to, udp(1000, 53)));
+        EXPECT_EQ(there.packet, into_tunnel(left(a_, a_.address(each.family), to, udp(1000, 53))));
         const testkit::Place egress{.ifindex = tunnel_, .mark = there.mark};
         const Verdict passed = path_->run("to_overlay", egress, there.packet).value();
         expect_untouched(passed, there.packet);
         EXPECT_EQ(passed.mark, 0);
       }
     }
+  }
+}
+
+// The agent tells the device and its peers the same MACs (routing/plan.cc).
+TEST_F(HostPath, ANodeThatIsReachedByIpv6HasATunnelMacOfItsWholeAddress) {
+  use_tunnel();
+  for (const FamilyCase& each : families()) {
+    ASSERT_TRUE(paths_->set_path(far_pods(each.family), {PathKind::kNode, ip("2001:db8::9")}));
+    const Bytes there = from_pod(a_, sent(a_, far_pod(each.family), udp(1000, 53))).packet;
+    EXPECT_EQ(Bytes(there.begin(), there.begin() + 6), (Bytes{0x0a, 0xf1, 0x20, 0x13, 0x8a, 0xce}));
   }
 }
 
@@ -96,7 +111,9 @@ TEST_F(HostPath, TheStacksPacketsGoIntoTheTunnelWhereANodeHasTheAddress) {
   use_tunnel();
   for (const FamilyCase& each : families()) {
     const Bytes known = for_stack(a_, own(each.family), far_pod(each.family), udp(1, 2));
-    expect_untouched(to_overlay(known), known);
+    const Verdict verdict = to_overlay(known);
+    EXPECT_EQ(verdict.action, TC_ACT_UNSPEC);
+    EXPECT_EQ(verdict.packet, into_tunnel(known));
     const std::uint64_t before = count("no_node");
     expect_drop(to_overlay(for_stack(a_, own(each.family), each.remote, udp(1, 2))), "no_node", before);
   }

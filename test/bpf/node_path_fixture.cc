@@ -22,7 +22,7 @@ void NodePath::SetUpTestSuite() {
   PacketPath::SetUpTestSuite();
   must(fmt::format("ip link add up0 address {} type veth peer name up1 address {}", to_string(kUplink),
                    to_string(kRouter)));
-  must("ip link add vx0 type vxlan external dstport 8472 && ip link set vx0 up");
+  must("ip link add vx0 type vxlan id 7 dstport 8472 && ip link set vx0 up");
   must("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
   must(
       "ip link set up0 up && ip link set up1 up && ip addr add 192.0.2.1/24 dev up0 && "

@@ -78,6 +78,9 @@ void ip(const std::string& line) {
 std::string shown(const std::string& line) {
   return testkit::run_command("ip " + line).output;
 }
+std::string peers() {
+  return testkit::run_command("bridge fdb show dev fl_vxlan").output;
+}
 std::string setting(const std::string& path) {
   std::ifstream in("/proc/sys/net/" + path);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -243,7 +246,7 @@ TEST_F(RoutingTest, TheTunnelIsMadeKeptAndTakenAway) {
   start(settings(true));
   ASSERT_TRUE(synced());
   const std::string device = shown("-d link show fl_vxlan");
-  for (const char* fact : {"mtu 1450", "vxlan external", "dstport 8472", "nolearning", "0a:f1:c0:00:02:01",
+  for (const char* fact : {"mtu 1450", "vxlan id 1 ", "dstport 8472", "noudpcsum", "nolearning", "0a:f1:c0:00:02:01",
                            "alias fairlead-vxlan", "addrgenmode none", "UP"}) {
     EXPECT_THAT(device, HasSubstr(fact));
   }
@@ -251,6 +254,7 @@ TEST_F(RoutingTest, TheTunnelIsMadeKeptAndTakenAway) {
   EXPECT_THAT(shown(kV6), HasSubstr("via fd00:2:: dev fl_vxlan proto 70 src 2001:db8::1 metric 70 onlink"));
   EXPECT_THAT(shown("neighbour show dev fl_vxlan"), HasSubstr("10.1.2.0 lladdr 0a:f1:c0:00:02:02 PERMANENT"));
   EXPECT_THAT(shown("-6 neighbour show dev fl_vxlan"), HasSubstr("fd00:2:: lladdr 0a:f1:c0:00:02:02 PERMANENT"));
+  EXPECT_THAT(peers(), HasSubstr("0a:f1:c0:00:02:02 dst 192.0.2.2 self permanent"));
   EXPECT_EQ(setting("ipv4/conf/fl_vxlan/rp_filter"), "2\n");
   EXPECT_TRUE(
       eventually([] { return shown("-4 address show dev fl_vxlan").find("10.1.1.0/32") != std::string::npos; }));
@@ -265,6 +269,12 @@ TEST_F(RoutingTest, TheTunnelIsMadeKeptAndTakenAway) {
   EXPECT_TRUE(eventually([] {
     return shown("neighbour show dev fl_vxlan").find("10.1.2.0 lladdr 0a:f1:c0:00:02:02") != std::string::npos;
   }));
+  for (const char* harm : {"del 0a:f1:c0:00:02:02 dev fl_vxlan", "replace 0a:f1:c0:00:02:02 dev fl_vxlan dst 192.0.2.3",
+                           "append 0a:f1:c0:00:02:04 dev fl_vxlan dst 192.0.2.4"}) {
+    const std::string before = peers();
+    ASSERT_EQ(testkit::run_command(std::string("bridge fdb ") + harm).code, 0) << harm;
+    EXPECT_TRUE(eventually([&] { return peers() == before; })) << harm << "\n" << before << "is now\n" << peers();
+  }
   ip("link set fl_vxlan mtu 1400");
   EXPECT_TRUE(eventually([] { return shown("link show fl_vxlan").find("mtu 1450") != std::string::npos; }));
   ip("link delete fl_vxlan");
@@ -273,6 +283,7 @@ TEST_F(RoutingTest, TheTunnelIsMadeKeptAndTakenAway) {
   EXPECT_TRUE(paths_.tunnels.contains(paths_.tunnel->ifindex));
   EXPECT_THAT(shown("neighbour show dev fl_vxlan"), HasSubstr("10.1.2.0"));
   EXPECT_TRUE(synced());
+  EXPECT_THAT(peers(), HasSubstr("0a:f1:c0:00:02:02 dst 192.0.2.2 self permanent"));
 
   // Another port is another device.
   Settings moved = settings(true);
@@ -280,6 +291,19 @@ TEST_F(RoutingTest, TheTunnelIsMadeKeptAndTakenAway) {
   start(moved);
   EXPECT_TRUE(eventually([] { return shown("-d link show fl_vxlan").find("dstport 4789") != std::string::npos; }));
   EXPECT_TRUE(synced());
+
+  // So is another network, and one over IPv6; an earlier agent's that was told packet by packet is replaced.
+  moved.tunnel->vni = 9;
+  std::ranges::reverse(moved.node_ips);
+  ip("link delete fl_vxlan");
+  ip("link add fl_vxlan type vxlan external dstport 4789");
+  ip("link set fl_vxlan alias fairlead-vxlan");
+  node("n2", {"10.1.2.0/24", "fd00:2::/64"}, "2001:db8::2");
+  start(moved);
+  EXPECT_TRUE(eventually([] { return shown("-d link show fl_vxlan").find("vxlan id 9 ") != std::string::npos; }));
+  EXPECT_TRUE(synced());
+  EXPECT_THAT(peers(), HasSubstr("dst 2001:db8::2 self permanent"));
+  node("n2", {"10.1.2.0/24", "fd00:2::/64"}, "192.0.2.2");
 
   // And without a tunnel it goes; the way is the network's.
   start(settings(false));
@@ -301,13 +325,18 @@ TEST_F(RoutingTest, WhatIsNotOursIsNeverTouched) {
   EXPECT_THAT(shown("-d link show fl_vxlan"), HasSubstr("dstport 9999"));
   ip("link delete fl_vxlan");
 
-  // Somebody else's tunnel on our port: the kernel takes one.
-  ip("link add other type vxlan external dstport 8472");
-  ip("link set other up");
-  start(settings(true));
-  EXPECT_TRUE(eventually([&] { return ask("routing.sync")["failing"].contains("device"); }));
-  ip("link delete other");
-  EXPECT_TRUE(synced());
+  // Somebody else's tunnel on our port, and of our VNI or for any: the kernel takes one.
+  for (const char* kind : {"external", "id 1"}) {
+    ip(fmt::format("link add other type vxlan {} dstport 8472", kind));
+    ip("link set other up");
+    start(settings(true));
+    EXPECT_TRUE(eventually([&] { return ask("routing.sync")["failing"].contains("device"); })) << kind;
+    EXPECT_THAT(ask("routing.sync")["failing"]["device"].get<std::string>(), HasSubstr("set --vxlan-port"));
+    ip("link delete other");
+    EXPECT_TRUE(synced()) << kind;
+    start(settings(false));
+    EXPECT_TRUE(eventually([] { return shown("link show fl_vxlan").find("does not exist") != std::string::npos; }));
+  }
 }
 
 TEST_F(RoutingTest, UplinksAreFollowed) {

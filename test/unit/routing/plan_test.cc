@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "agent/routing/stack.h"
 
 namespace fairlead::routing {
@@ -116,7 +118,8 @@ TEST(Plan, ThroughTheTunnelEachRangeHasANeighbour) {
   Facts there = facts();
   const Plan before = plan_paths(all, settings(true), there);
   EXPECT_EQ(before.device,
-            (netlink::VxlanSpec{.name = "fl_vxlan", .mac = tunnel_mac(ip("192.0.2.1")), .mtu = 1450, .port = 8472}));
+            (netlink::VxlanSpec{
+                .name = "fl_vxlan", .mac = tunnel_mac(ip("192.0.2.1")), .mtu = 1450, .port = 8472, .vni = 1}));
   EXPECT_EQ(before.device_address, ip("10.1.1.0"));
   EXPECT_FALSE(before.tunnel);
   EXPECT_THAT(before.routes, IsEmpty());  // until the device is there
@@ -130,12 +133,47 @@ TEST(Plan, ThroughTheTunnelEachRangeHasANeighbour) {
   // In the family of our primary address, though it is not on a network of ours and not the other's first.
   const Mac peer = tunnel_mac(ip("203.0.113.2"));
   EXPECT_THAT(plan.neighbours, ElementsAre(Pair(ip("10.1.2.0"), peer), Pair(ip("fd00:2::"), peer)));
+  EXPECT_THAT(plan.peers, ElementsAre(Pair(peer, ip("203.0.113.2"))));
   EXPECT_EQ(plan.paths.at(cidr("fd00:2::/64")), (Path{PathKind::kNode, ip("203.0.113.2")}));
   EXPECT_EQ(plan.paths.at(cidr("2001:db8::2/128")), (Path{PathKind::kNode, ip("203.0.113.2")}));
   EXPECT_EQ(plan.nodes.at("n2").way, Way::kTunnel);
 
   there.links.back().alias = "another's";
   EXPECT_FALSE(plan_paths(all, settings(true), there).tunnel);
+}
+
+TEST(Plan, TheTunnelSpeaksTheFamilyOfThePrimaryAddressAlone) {
+  const Nodes all = nodes({node("n2", {"10.1.2.0/24"}, {"192.0.2.2"}), node("n3", {"10.1.3.0/24"}, {"2001:db8::3"}),
+                           node("n4", {"10.1.4.0/24"}, {"192.0.2.4", "2001:db8::4"})});
+  const Plan v4 = plan_paths(all, settings(true), facts());
+  EXPECT_EQ(v4.device->local, std::nullopt);
+  EXPECT_EQ(v4.nodes.at("n3").way, Way::kNone);
+  EXPECT_EQ(v4.nodes.at("n3").condition, "the tunnel speaks IPv4, and it has no such address");
+  EXPECT_EQ(v4.paths.at(cidr("10.1.3.0/24")).kind, PathKind::kDirect);
+  EXPECT_EQ(v4.peers.size(), 2U);
+  Settings v6_first = settings(true);
+  std::ranges::reverse(v6_first.node_ips);
+  const Plan v6 = plan_paths(all, v6_first, facts());
+  EXPECT_EQ(v6.device->local, ip("2001:db8::1"));
+  EXPECT_EQ(v6.nodes.at("n2").condition, "the tunnel speaks IPv6, and it has no such address");
+  EXPECT_THAT(v6.peers, testing::UnorderedElementsAre(Pair(tunnel_mac(ip("2001:db8::3")), ip("2001:db8::3")),
+                                                      Pair(tunnel_mac(ip("2001:db8::4")), ip("2001:db8::4"))));
+}
+
+TEST(Plan, NodesThatWouldHaveOneMacInTheTunnelAreNotMistakenForEachOther) {
+  // Found by search: rare, since IPv6 addresses have more bits than there is room for.
+  const Plan plan = plan_paths(
+      nodes({node("n2", {"fd00:2::/64"}, {"2001:db8::1:0:0:7"}),
+             node("n3", {"fd00:3::/64"}, {"2001:db8::101:0:4f86:c868"})}),
+      [] {
+        Settings v6 = settings(true);
+        v6.node_ips = {ip("2001:db8::1")};
+        return v6;
+      }(),
+      facts());
+  EXPECT_THAT(plan.peers, ElementsAre(Pair(tunnel_mac(ip("2001:db8::1:0:0:7")), ip("2001:db8::1:0:0:7"))));
+  EXPECT_EQ(plan.nodes.at("n2").condition, "");
+  EXPECT_THAT(plan.nodes.at("n3").condition, testing::HasSubstr("MAC"));
 }
 
 TEST(Plan, OverlappingRangesAreRefusedOwnFirstThenByName) {
@@ -196,6 +234,9 @@ TEST(Plan, PodsPacketsFitTheSmallestUplinkAndTheTunnel) {
 TEST(Plan, EveryNodeKnowsTheTunnelAddressOfAnother) {
   EXPECT_EQ(tunnel_mac(ip("192.0.2.1")), (Mac{0x0a, 0xf1, 192, 0, 2, 1}));
   EXPECT_NE(tunnel_mac(ip("2001:db8::1")), tunnel_mac(ip("2001:db8::2")));
+  EXPECT_NE(tunnel_mac(ip("2001:db8::1:0:0:2")), tunnel_mac(ip("2001:db8::2:0:0:1")));
+  // As programs make it (test/bpf/host_test.cc).
+  EXPECT_EQ(tunnel_mac(ip("2001:db8::9")), (Mac{0x0a, 0xf1, 0x20, 0x13, 0x8a, 0xce}));
 }
 
 TEST(Stack, ReservedPortsAreKept) {
