@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/pod-network/node.h"
 
+#include <utility>
+
 #include "test/kit/netns.h"
 
 namespace fairlead::bench {
@@ -24,16 +26,19 @@ Result<std::unique_ptr<Node>> Node::start() {
           .requests = std::move(responder),
           .registry = node->registry_});
   FL_TRY(node->network_->start());
-  node->server_ = std::make_unique<server::LocalServer>(node->loop_, testkit::folder() + "/agent.sock",
+  node->server_ = std::make_unique<server::LocalServer>(node->server_loop_, testkit::folder() + "/agent.sock",
                                                         server::Routes{{"cni.", {node->caller_}}});
   FL_TRY(node->server_->start());
   node->thread_ = std::jthread([loop = &node->loop_] { loop->run(); });
+  node->server_thread_ = std::jthread([loop = &node->server_loop_] { loop->run(); });
   return node;
 }
 
 Node::~Node() {
-  loop_.stop();
-  if (thread_.joinable()) thread_.join();
+  for (auto& [loop, thread] : {std::pair(&server_loop_, &server_thread_), {&loop_, &thread_}}) {
+    loop->stop();
+    if (thread->joinable()) thread->join();
+  }
 }
 
 Result<Json> Node::ask(const std::string& op, const Json& args) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Node: the pod network of a node in the benchmark's own namespace: programs, domain, loop and socket.
+// Node: the pod network of a node in the benchmark's own namespace: programs, domain and socket, on a loop each for the
+// domain and for the socket, as the agent has them.
 #pragma once
 
 #include <memory>
@@ -45,8 +46,10 @@ class Node {
   std::unique_ptr<datapath::BpfPodPrograms> programs_;
   Caller<Inspect, Json> caller_;
   std::unique_ptr<network::Network> network_;
+  Loop server_loop_;
   std::unique_ptr<server::LocalServer> server_;
   std::jthread thread_;
+  std::jthread server_thread_;
 };
 
 }  // namespace fairlead::bench

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -18,6 +19,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kBlock = 128U << 10;
+// Whatever the machine's default is: one that paces by what it believes of the path (BBR) measures that belief.
+constexpr std::string_view kCongestion = "cubic";
 
 // The calling thread stays on one processor.
 void stay_on(unsigned cpu) {
@@ -48,6 +51,7 @@ void prepare(int fd) {
   const timeval patience{.tv_sec = 10, .tv_usec = 0};
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+  setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kCongestion.data(), kCongestion.size());
   wait_at_most(fd, std::chrono::seconds(10));
 }
 

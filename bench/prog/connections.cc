@@ -191,7 +191,11 @@ Result<> measure_connections(Driver& driver, Report& report) {
   Flows direct{*path, driver, client, server, server.v4(), kBackendPort, kBackendPort};
   FL_TRY(direct.establish());
   FL_TRY(direct.use_forward(kAck));
-  FL_TRY(add_line(direct, report, "pod to pod, established, 1 flow", {}));
+  FL_TRY(add_line(direct, report, "pod to pod, established, 1 flow", 130));
+  direct.flows = kMany;
+  FL_TRY(direct.establish());
+  FL_TRY(direct.use_forward(kAck));
+  FL_TRY(add_line(direct, report, "pod to pod, established, 64k flows at random", 350));
 
   Flows flows{*path, driver, client, server, kAddress, kServicePort + 1, kBackendPort + 1};
   FL_TRY(flows.establish());
