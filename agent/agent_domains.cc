@@ -19,7 +19,6 @@ pods::Allocatable allocatable(const node::MachineFacts& facts) {
 
 Result<> Agent::build_sockets() {
   FL_LET(dead_sockets_, datapath::DeadSockets::open(*sock_programs_));
-  FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
   socket_ender_ =
       std::make_unique<sockets::SocketEnder>(sockets_thread_.loop(), clock_,
                                              sockets::SocketEnder::Deps{.namespaces = namespaces_table_.reader(),

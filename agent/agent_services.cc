@@ -6,6 +6,7 @@
 #include "agent/agent.h"
 #include "agent/config/host_facts.h"
 #include "agent/datapath/migration.h"
+#include "agent/netlink/netns.h"
 
 namespace fairlead {
 
@@ -51,7 +52,11 @@ Result<> Agent::load_sockets() {
   bpf_root_.emplace(std::move(root));
   FL_TRY(datapath::migrate_maps(*bpf_root_, config_.cgroup_root, capacities()));
   FL_LET(sock_programs_, datapath::SockPrograms::load(*bpf_root_, capacities().services));
-  return sock_programs_->attach(config_.cgroup_root);
+  FL_TRY(sock_programs_->attach(config_.cgroup_root));
+  // The node's own sockets get Services as soon as these are in force; pods' do once the network domain is there.
+  FL_LET(socket_clients_, datapath::BpfSocketClients::open(*sock_programs_));
+  FL_LET(const std::uint64_t own, netlink::own_netns_cookie());
+  return socket_clients_->admit(own, config_.node_ips);
 }
 
 Result<> Agent::build_source() {
