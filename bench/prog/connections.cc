@@ -23,6 +23,7 @@ constexpr std::uint16_t kClientPort = 20'000;
 constexpr std::uint16_t kServicePort = 8'000;
 constexpr std::uint16_t kBackendPort = 9'000;
 constexpr std::uint16_t kServices = 64;
+constexpr std::uint16_t kDirectPort = kBackendPort + kServices;  // and on: no Service's backend
 const std::string kPayload(64, 'x');
 
 // Both directions of the flows of one kind: translated by a Service, or from pod to pod as they are.
@@ -188,7 +189,7 @@ Result<> measure_connections(Driver& driver, Report& report) {
   FL_LET(const auto balancer, datapath::BpfLoadBalancer::open(path->sockets()));
   FL_TRY(apply_services(*balancer, kAddress, server.v4()));
 
-  Flows direct{*path, driver, client, server, server.v4(), kBackendPort, kBackendPort};
+  Flows direct{*path, driver, client, server, server.v4(), kDirectPort, kDirectPort};
   FL_TRY(direct.establish());
   FL_TRY(direct.use_forward(kAck));
   FL_TRY(add_line(direct, report, "pod to pod, established, 1 flow", 130));
