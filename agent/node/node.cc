@@ -135,6 +135,7 @@ void NodeReporter::put_labels(const Json& node) {
 }
 
 void NodeReporter::look() {
+  if (!looks_.begin()) return;
   deps_.runtime.call(loop_, cri::api::StatusRequest(), kRuntimeDeadline,
                      [this](const Result<cri::api::StatusResponse>& status) {
                        if (status) read_runtime(*status, runtime_);
@@ -148,12 +149,7 @@ void NodeReporter::look() {
 }
 
 void NodeReporter::report(Health health) {
-  if (uid_.empty()) return;
-  // Reports that overtake each other would leave the server with the older one.
-  if (reporting_) {
-    look_again_ = true;
-    return;
-  }
+  if (uid_.empty()) return looked();
   if (health.ready && deps_.config.needs_pod_cidrs && !has_pod_cidrs_) {
     health = {false, "KubeletNotReady", "the Node object names no pod ranges (spec.podCIDRs) yet"};
   }
@@ -162,29 +158,32 @@ void NodeReporter::report(Health health) {
   const TimePoint now = clock_.now();
   auto conditions = conditions_of(health, deps_.pressures(), conditions_, clock_.wall());
   Json status = node_status(deps_.identity, deps_.facts, runtime_);
-  if (status == reported_ && conditions == conditions_ && now - reported_at_ < deps_.config.report_period) return;
+  const bool told = status == reported_ && conditions == conditions_;
+  if (told && now - reported_at_ < deps_.config.report_period) return looked();
   Json body{{"status", status}};
   // Merged by their type, two addresses of one type would be taken for one: the list is replaced.
   body["status"]["addresses"].push_back({{"$patch", "replace"}});
   for (const Condition& condition : conditions) {
     body["status"]["conditions"].push_back(to_json(condition, clock_.wall()));
   }
-  reporting_ = true;
   deps_.api.patch(node_path() + "/status", body,
                   [this, now, conditions = std::move(conditions), status = std::move(status)](Result<Json> answer) {
-                    reporting_ = false;
-                    if (std::exchange(look_again_, false)) look();
                     if (answer) {
                       reported_ = status;
                       conditions_ = conditions;
                       reported_at_ = now;
-                      return;
+                      return looked();
                     }
+                    looked();
                     failed("status report failed", answer.error());
                     if (answer.error().code != Code::kNotFound) return;  // the next look tries again
                     uid_.clear();                                        // somebody deleted the Node: register anew
                     register_node();
                   });
+}
+
+void NodeReporter::looked() {
+  if (looks_.end()) look();
 }
 
 void NodeReporter::renew_lease() {

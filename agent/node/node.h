@@ -11,6 +11,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/loop.h"
 #include "agent/base/metrics.h"
+#include "agent/base/one_at_a_time.h"
 #include "agent/base/reconciler.h"
 #include "agent/cri/runtime.h"
 #include "agent/kube/api/json_api.h"
@@ -52,8 +53,11 @@ class NodeReporter {
   void register_node();
   void registered(Result<Json> node);
   void put_labels(const Json& node);
-  void look();  // asks the runtime how it is and what images it has, then reports
+  // Asks the runtime how it is and what images it has, then reports. Reports that overtake each other would leave the
+  // server with the older one.
+  void look();
   void report(Health health);
+  void looked();
   void renew_lease();
   void put_lease(bool exists);
   void failed(const char* what, const Error& error);
@@ -70,8 +74,7 @@ class NodeReporter {
   std::vector<Condition> conditions_;  // as last told
   Json reported_;                      // status as last told, less conditions
   TimePoint reported_at_{};
-  bool reporting_ = false;   // a report is on its way …
-  bool look_again_ = false;  // … and something may have changed meanwhile
+  OneAtATime looks_;  // each to the end of its report
   std::string lease_version_;
   Backoff backoff_{.first = std::chrono::milliseconds(200), .limit = std::chrono::seconds(7)};
   unsigned attempts_ = 0;

@@ -15,27 +15,17 @@ Duration jittered(Duration wait) {
 
 void ApiWork::mark(const std::string& key) {
   Entry& entry = entries_[key];
-  if (entry.running) {
-    entry.marked = true;
-  } else {
-    run(key);
-  }
-}
-
-void ApiWork::run(const std::string& key) {
-  Entry& entry = entries_.at(key);
+  if (!entry.exchange.begin()) return;
   entry.retry.cancel();
-  entry.running = true;
-  entry.marked = false;
   step_(key, [this, key](Result<> result) { ended(key, std::move(result)); });
 }
 
 void ApiWork::ended(const std::string& key, Result<> result) {
   Entry& entry = entries_.at(key);
-  entry.running = false;
+  const bool again = entry.exchange.end();
   if (result) {
     entry.failures = 0;
-    if (entry.marked) return run(key);
+    if (again) return mark(key);
     entries_.erase(key);
     return;
   }
@@ -44,7 +34,7 @@ void ApiWork::ended(const std::string& key, Result<> result) {
   const Duration wait = jittered(backoff_.delay(++entry.failures));
   log::write(entry.failures == 1 ? log::Level::kWarn : log::Level::kDebug, "api", "not taken, will try again",
              {{"what", what_}, {"key", key}, {"error", entry.error}});
-  entry.retry = loop_.after(wait, [this, key] { run(key); });
+  entry.retry = loop_.after(wait, [this, key] { mark(key); });
 }
 
 std::map<std::string, Error> ApiWork::failing() const {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "agent/base/loop.h"
+#include "agent/base/one_at_a_time.h"
 #include "agent/base/reconciler.h"
 #include "agent/base/result.h"
 
@@ -33,13 +34,11 @@ class ApiWork {
 
  private:
   struct Entry {
-    bool running = false;
-    bool marked = false;  // while running
+    OneAtATime exchange;
     unsigned failures = 0;
     Error error;
     Subscription retry;
   };
-  void run(const std::string& key);
   void ended(const std::string& key, Result<> result);
 
   Loop& loop_;
