@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::size_t kRemembered = 4096;
 constexpr std::size_t kWaiting = 1000;
+constexpr Duration kLate = std::chrono::seconds(1);
+constexpr Duration kPace = std::chrono::milliseconds(50);
 constexpr auto kComponent = "kubelet";
 constexpr auto kReporter = "fairlead-agent";
 
@@ -51,7 +53,8 @@ bool EventBudget::full(WallTime now) const {
 
 EventWriter::EventWriter(Loop& loop, JsonApi& api, Receiver<model::EventNote> notes, std::string node_name,
                          metrics::Registry& registry)
-    : api_(api),
+    : loop_(loop),
+      api_(api),
       notes_(std::move(notes)),
       node_name_(std::move(node_name)),
       work_(loop, "event", [this](const std::string& key, ApiWork::Done done) { step(key, std::move(done)); }),
@@ -60,18 +63,27 @@ EventWriter::EventWriter(Loop& loop, JsonApi& api, Receiver<model::EventNote> no
       refused_(dropped(registry, "refused")) {
   notes_.attach(loop, [this](std::vector<model::EventNote> batch) {
     for (auto& note : batch) take(std::move(note));
+    if (!queue_.empty() && !next_) next_ = loop_.after(kLate, [this] { tell_next(); });
   });
+}
+
+void EventWriter::tell_next() {
+  const std::string key = std::move(queue_.front());
+  queue_.pop_front();
+  series_.at(key).queued = false;
+  work_.mark(key);
+  next_ = queue_.empty() ? Subscription() : loop_.after(kPace, [this] { tell_next(); });
 }
 
 void EventWriter::take(model::EventNote note) {
   const std::string key = note.key();
-  const Series& series = count_in(key, std::move(note));
+  Series& series = count_in(key, std::move(note));
   if (!within_budget(series.note)) {
     over_budget_.Increment();
-  } else if (work_.pending() >= kWaiting && !work_.pending(key)) {
+  } else if (pending() >= kWaiting && !series.queued && !work_.pending(key)) {
     overflow_.Increment();
-  } else {
-    work_.mark(key);
+  } else if (!std::exchange(series.queued, true)) {
+    queue_.push_back(key);
   }
 }
 
@@ -90,7 +102,8 @@ EventWriter::Series& EventWriter::count_in(const std::string& key, model::EventN
   series.recent = recent_.insert(recent_.end(), key);
   if (series_.size() > kRemembered) {
     // What waits for the server is remembered; there is always more than that.
-    const auto oldest = std::ranges::find_if_not(recent_, [&](const auto& each) { return work_.pending(each); });
+    const auto oldest = std::ranges::find_if_not(
+        recent_, [&](const auto& each) { return work_.pending(each) || series_.at(each).queued; });
     series_.erase(*oldest);
     recent_.erase(oldest);
   }

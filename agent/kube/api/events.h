@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <list>
 #include <map>
 #include <string>
@@ -32,7 +33,8 @@ class EventBudget {
 };
 
 // Owner: ApiSource; thread: its loop. Never holds anybody up. Equal notes are one Event, counted by PATCH, as kubelet
-// does; source.component is "kubelet", which tools look for, reportingComponent is "fairlead-agent". Bounds: 4096
+// does; source.component is "kubelet", which tools look for, reportingComponent is "fairlead-agent". They are told a
+// second late, 20 a second: what counts has the API server's time, and the node's, before them. Bounds: 4096
 // Events and as many objects are remembered, the least recent forgotten; 1000 may wait for the API server. What is
 // beyond that or beyond an object's budget, and what the server refuses, is dropped and counted. Counts:
 // fairlead_events_dropped_total{reason}.
@@ -41,7 +43,7 @@ class EventWriter {
   EventWriter(Loop& loop, JsonApi& api, Receiver<model::EventNote> notes, std::string node_name,
               metrics::Registry& registry);
 
-  std::size_t pending() const { return work_.pending(); }
+  std::size_t pending() const { return queue_.size() + work_.pending(); }
 
  private:
   struct Series {
@@ -49,9 +51,11 @@ class EventWriter {
     WallTime first;
     std::string name;  // of the Event
     bool exists = false;
+    bool queued = false;
     std::list<std::string>::iterator recent;
   };
   void take(model::EventNote note);
+  void tell_next();
   Series& count_in(const std::string& key, model::EventNote note);
   bool within_budget(const model::EventNote& note);
   void step(const std::string& key, ApiWork::Done done);
@@ -60,10 +64,13 @@ class EventWriter {
   void patch(const std::string& key, const Series& series, ApiWork::Done done);
   Json event(const Series& series) const;
 
+  Loop& loop_;
   JsonApi& api_;
   Receiver<model::EventNote> notes_;
   std::string node_name_;
   ApiWork work_;
+  std::deque<std::string> queue_;               // keys of series_ that have yet to become work
+  Subscription next_;                           // of queue_
   std::map<std::string, Series> series_;        // by EventNote::key()
   std::list<std::string> recent_;               // keys of series_, the least recent first
   std::map<std::string, EventBudget> budgets_;  // by the object's uid

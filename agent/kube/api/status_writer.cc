@@ -3,6 +3,7 @@
 
 #include <k8s/pod.pb.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,8 @@
 
 namespace fairlead::kube {
 namespace {
+
+constexpr Duration kBeingMade = std::chrono::seconds(2);
 
 std::string pod_path(const model::ObjectId& id) {
   return fmt::format("/api/v1/namespaces/{}/pods/{}", id.ns, id.name);
@@ -30,9 +33,19 @@ Json pod_status_patch(const std::string& uid, const k8s::PodStatus& status) {
   return {{"metadata", {{"uid", uid}}}, {"status", std::move(body)}};
 }
 
+bool is_being_made(const k8s::PodStatus& status) {
+  const auto waits = [](const k8s::ContainerStatus& container) {
+    const std::string& reason = container.state().waiting().reason();
+    return reason == "ContainerCreating" || reason == "PodInitializing";
+  };
+  return status.phase() == "Pending" && std::ranges::all_of(status.initcontainerstatuses(), waits) &&
+         std::ranges::all_of(status.containerstatuses(), waits);
+}
+
 PodStatusWriter::PodStatusWriter(Loop& loop, JsonApi& api, Receiver<model::PodStatusUpdate> updates, MirrorOf mirror_of,
                                  metrics::Registry& registry)
-    : api_(api),
+    : loop_(loop),
+      api_(api),
       updates_(std::move(updates)),
       mirror_of_(std::move(mirror_of)),
       work_(
@@ -42,12 +55,21 @@ PodStatusWriter::PodStatusWriter(Loop& loop, JsonApi& api, Receiver<model::PodSt
             failures.Increment();
           }) {
   updates_.attach(loop, [this](std::vector<model::PodStatusUpdate> batch) {
-    for (auto& update : batch) {
-      const std::string uid = update.id.uid;
-      pods_[uid].latest = std::move(update);
-      work_.mark(uid);
-    }
+    for (auto& update : batch) take(std::move(update));
   });
+}
+
+void PodStatusWriter::take(model::PodStatusUpdate update) {
+  const std::string uid = update.id.uid;
+  PodState& pod = pods_[uid];
+  pod.latest = std::move(update);
+  const bool ran = text_at(pod.told, "/status/phase") == "Running";  // and its end is no news that may wait
+  if (!ran && !pod.latest.finished && pod.latest.status && is_being_made(*pod.latest.status)) {
+    pod.later = loop_.after(kBeingMade, [this, uid] { work_.mark(uid); });
+    return;
+  }
+  pod.later.cancel();
+  work_.mark(uid);
 }
 
 void PodStatusWriter::mirror_changed(const std::string& uid) {

@@ -21,8 +21,12 @@ namespace fairlead::kube {
 // Body of the PATCH of /status: what `status` does not have is removed, but for the conditions of others.
 Json pod_status_patch(const std::string& uid, const k8s::PodStatus& status);
 
-// Owner: ApiSource; thread: its loop. One exchange a pod in flight; memory: the last status of each pod until it is
-// finished. Counts: fairlead_pod_status_failures_total.
+// Whether all that a status says is that the pod is being made, and nothing is in its way.
+bool is_being_made(const k8s::PodStatus& status);
+
+// Owner: ApiSource; thread: its loop. One exchange a pod in flight. That a pod is being made is told when it has been
+// so for half a second: most run by then, and this is what those who wait for them want to hear. Memory: the last
+// status of each pod until it is finished. Counts: fairlead_pod_status_failures_total.
 class PodStatusWriter {
  public:
   // The object that stands for a static pod at the API server, by the static pod's uid; nothing while there is none.
@@ -40,6 +44,7 @@ class PodStatusWriter {
  private:
   struct PodState {
     model::PodStatusUpdate latest;
+    Subscription later;    // until `latest` is told; empty: told at once
     std::string told_uid;  // the object that was told `told`
     Json told;
   };
@@ -47,6 +52,9 @@ class PodStatusWriter {
   void finish(const std::string& uid, const model::ObjectId& object, ApiWork::Done done);
   void gone_or(const Error& error, const model::ObjectId& object, ApiWork::Done done);
 
+  void take(model::PodStatusUpdate update);
+
+  Loop& loop_;
   JsonApi& api_;
   Receiver<model::PodStatusUpdate> updates_;
   MirrorOf mirror_of_;
