@@ -38,6 +38,7 @@
 
 #include "agent/base/channel.h"
 #include "agent/base/clock.h"
+#include "agent/base/heap_trimmer.h"
 #include "agent/base/loop_thread.h"
 #include "agent/base/metrics.h"
 #include "agent/base/signals.h"
@@ -144,6 +145,7 @@ class Agent {
   std::shared_ptr<metrics::Registry> registry_ = std::make_shared<metrics::Registry>();
 
   Loop main_loop_;
+  HeapTrimmer heap_trimmer_{main_loop_};
   std::optional<StopSignals> signals_;
   LoopThread edge_{"edge"}, pods_thread_{"pods"}, services_thread_{"services"}, network_thread_{"network"},
       policy_thread_{"policy"}, routing_thread_{"routing"}, sockets_thread_{"sockets"}, flows_thread_{"flows"};
