@@ -70,13 +70,15 @@ std::vector<std::string> Cgroups::find_roots(std::string_view mountinfo) {
 Result<> Cgroups::create(const std::string& parent) const {
   for (const std::string& root : roots_) {
     fs::path path = root;
+    const bool hands_down = ::access((path / "cgroup.subtree_control").c_str(), F_OK) == 0;
+    const bool has_cpuset = ::access((path / "cpuset.cpus").c_str(), F_OK) == 0;
     for (const auto& part : fs::path(parent).relative_path()) {
-      hand_down(path);
+      if (hands_down) hand_down(path);
       path /= part;
       if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, "make cgroup " + path.string());
-      inherit_cpuset(path);
+      if (has_cpuset) inherit_cpuset(path);
     }
-    hand_down(path);
+    if (hands_down) hand_down(path);
   }
   return {};
 }

@@ -119,6 +119,45 @@ Result<> add_mounts(const ContainerInput& in, api::ContainerConfig& config) {
   return {};
 }
 
+// What lists and statuses both tell.
+SandboxView view_of_sandbox(const auto& sandbox) {
+  return {.id = sandbox.id(),
+          .attempt = sandbox.metadata().attempt(),
+          .ready = sandbox.state() == api::SANDBOX_READY,
+          .created = wall(sandbox.created_at()),
+          .ips = {}};
+}
+
+RunState run_state(api::ContainerState state) {
+  switch (state) {
+    case api::CONTAINER_CREATED:
+      return RunState::kCreated;
+    case api::CONTAINER_RUNNING:
+      return RunState::kRunning;
+    case api::CONTAINER_EXITED:
+      return RunState::kExited;
+    default:
+      return RunState::kUnknown;
+  }
+}
+
+ContainerView view_of_container(const auto& container, const std::string& sandbox_id) {
+  ContainerView view;
+  view.id = container.id();
+  view.name = value_of(container.labels(), kContainerNameLabel);
+  view.sandbox_id = sandbox_id;
+  view.attempt = container.metadata().attempt();
+  view.state = run_state(container.state());
+  view.hash = value_of(container.annotations(), kHashAnnotation);
+  const std::string streak = value_of(container.annotations(), kStreakAnnotation);
+  std::from_chars(streak.data(), streak.data() + streak.size(), view.streak);
+  view.created = wall(container.created_at());
+  const std::string& image = container.image().user_specified_image();
+  view.image = image.empty() ? value_of(container.annotations(), kImageAnnotation) : image;
+  view.image_id = container.image_ref();
+  return view;
+}
+
 }  // namespace
 
 std::string cgroup_parent(const NodeFacts& node, const k8s::Pod& pod) {
@@ -211,6 +250,7 @@ Result<api::ContainerConfig> container_config(const ContainerInput& in) {
       std::to_string(in.pod.spec().has_terminationgraceperiodseconds() ? in.pod.spec().terminationgraceperiodseconds()
                                                                        : kDefaultGraceSeconds);
   notes[kStreakAnnotation] = std::to_string(in.streak);
+  notes[kImageAnnotation] = in.container.image();
   config.set_log_path(in.container.name() + "/" + std::to_string(in.attempt) + ".log");
   config.set_stdin(in.container.stdin());
   config.set_tty(in.container.tty());
@@ -297,49 +337,40 @@ api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s:
 }
 
 SandboxView sandbox_view(const api::PodSandbox& sandbox) {
-  return {.id = sandbox.id(),
-          .attempt = sandbox.metadata().attempt(),
-          .ready = sandbox.state() == api::SANDBOX_READY,
-          .created = wall(sandbox.created_at()),
-          .ips = {}};
+  return view_of_sandbox(sandbox);
 }
 
-ContainerView container_view(const api::Container& container) {
-  ContainerView view;
-  view.id = container.id();
-  view.name = value_of(container.labels(), kContainerNameLabel);
-  view.sandbox_id = container.pod_sandbox_id();
-  view.attempt = container.metadata().attempt();
-  switch (container.state()) {
-    case api::CONTAINER_CREATED:
-      view.state = RunState::kCreated;
-      break;
-    case api::CONTAINER_RUNNING:
-      view.state = RunState::kRunning;
-      break;
-    case api::CONTAINER_EXITED:
-      view.state = RunState::kExited;
-      break;
-    default:
-      view.state = RunState::kUnknown;
-      break;
+SandboxView sandbox_view(const api::PodSandboxStatus& status) {
+  SandboxView view = view_of_sandbox(status);
+  if (auto ip = IpAddress::parse(status.network().ip())) view.ips.push_back(*ip);
+  for (const auto& more : status.network().additional_ips()) {
+    if (auto ip = IpAddress::parse(more.ip())) view.ips.push_back(*ip);
   }
-  view.hash = value_of(container.annotations(), kHashAnnotation);
-  const std::string streak = value_of(container.annotations(), kStreakAnnotation);
-  std::from_chars(streak.data(), streak.data() + streak.size(), view.streak);
-  view.created = wall(container.created_at());
-  view.image = container.image().user_specified_image();
-  view.image_id = container.image_ref();
   return view;
 }
 
-void complete(ContainerView& view, const api::ContainerStatus& status) {
+ContainerView container_view(const api::Container& container) {
+  return view_of_container(container, container.pod_sandbox_id());
+}
+
+ContainerView container_view(const api::ContainerStatus& status, const std::string& sandbox_id) {
+  ContainerView view = view_of_container(status, sandbox_id);
   view.started = wall(status.started_at());
   view.finished = wall(status.finished_at());
   view.exit_code = status.exit_code();
   view.reason = status.reason();
   view.message = status.message();
-  if (!status.image_ref().empty()) view.image_id = status.image_ref();
+  return view;
+}
+
+PodRuntimeView pod_view(const api::ContainerEventResponse& event) {
+  PodRuntimeView view;
+  const api::PodSandboxStatus& sandbox = event.pod_sandbox_status();
+  view.sandboxes.push_back(sandbox_view(sandbox));
+  for (const auto& status : event.containers_statuses()) {
+    view.containers.push_back(container_view(status, sandbox.id()));
+  }
+  return view;
 }
 
 }  // namespace fairlead::pods

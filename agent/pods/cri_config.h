@@ -29,6 +29,7 @@ inline constexpr auto kMessagePathAnnotation = "io.kubernetes.container.terminat
 inline constexpr auto kMessagePolicyAnnotation = "io.kubernetes.container.terminationMessagePolicy";
 inline constexpr auto kPodGraceAnnotation = "io.kubernetes.pod.terminationGracePeriod";
 inline constexpr auto kStreakAnnotation = "fairlead.io/crash-streak";
+inline constexpr auto kImageAnnotation = "fairlead.io/image";  // as the spec names it: containerd's statuses do not
 
 // What is the same for all pods of this agent.
 struct NodeFacts {
@@ -77,9 +78,12 @@ api::LinuxContainerSecurityContext container_security(const k8s::Pod& pod, const
 api::LinuxContainerResources container_resources(const k8s::Pod& pod, const k8s::Container& container,
                                                  std::int64_t node_memory_bytes);
 
+// Of a list, and so without addresses, times of runs, exit codes, reasons and messages; of a status, and so with them.
 SandboxView sandbox_view(const api::PodSandbox& sandbox);
+SandboxView sandbox_view(const api::PodSandboxStatus& status);
 ContainerView container_view(const api::Container& container);
-// What only ContainerStatus tells: times, exit code, reason, message.
-void complete(ContainerView& view, const api::ContainerStatus& status);
+ContainerView container_view(const api::ContainerStatus& status, const std::string& sandbox_id);
+// A sandbox and what is in it, as an event tells.
+PodRuntimeView pod_view(const api::ContainerEventResponse& event);
 
 }  // namespace fairlead::pods

@@ -16,8 +16,9 @@
 namespace fairlead::pods {
 namespace {
 
-constexpr std::size_t kMessageLimit = 4096;  // bytes of a termination message
-constexpr std::size_t kLogTailLimit = 2048;  // bytes of a log that stands in for one
+constexpr std::size_t kMessageLimit = 4096;               // bytes of a termination message
+constexpr std::size_t kLogTailLimit = 2048;               // bytes of a log that stands in for one
+constexpr Duration kOwnAction = std::chrono::seconds(1);  // so long it may itself be what an event tells of
 constexpr Backoff kLookAgain{.first = std::chrono::milliseconds(250), .limit = std::chrono::seconds(5)};
 
 std::shared_ptr<const k8s::Pod> orphaned_pod(const std::string& uid, const ListedPod& listed) {
@@ -85,12 +86,13 @@ std::string tail_of(const std::string& path, std::size_t limit) {
 
 }  // namespace
 
-Keeper::Keeper(KeeperContext& context, const model::Pod& desired, Notices notices)
+Keeper::Keeper(KeeperContext& context, const model::Pod& desired, bool unknown, Notices notices)
     : context_(context),
       id_(desired.id),
       source_(desired.source),
       notices_(std::move(notices)),
-      worker_(context.worker, desired.object, [this] { look(); }),
+      worker_(context.worker, desired.object, [this](const Change& change) { look(change); }),
+      seen_(unknown),
       status_(desired.object->status()),
       wanted_since_(context.worker.clock.now()) {
   context_.host_ports.enter(id_.uid, *desired.object);
@@ -104,7 +106,7 @@ Keeper::Keeper(KeeperContext& context, const std::string& uid, const ListedPod& 
       id_{orphan.ns, orphan.name, uid},
       orphan_(true),
       notices_(std::move(notices)),
-      worker_(context.worker, orphaned_pod(uid, orphan), [this] { look(); }) {
+      worker_(context.worker, orphaned_pod(uid, orphan), [this](const Change& change) { look(change); }) {
   log::info("pods", "ending what nobody wants any more", {{"pod", id_.key()}, {"uid", uid}});
   end();
 }
@@ -142,31 +144,59 @@ void Keeper::end(std::optional<std::int64_t> grace_s) {
   }
   history().ending_grace_s = given;
   if (news) worker_.hurry(given);
-  if (seen_) step();
-  look();
+  if (!seen_) return look();
+  step();
 }
 
-void Keeper::look() {
-  look_again_ = looking_;
-  if (std::exchange(looking_, true)) return;
+void Keeper::look(const Change& change) {
+  if (!looks_.begin()) return;
   look_timer_.cancel();
-  context_.reader.read(id_.uid, view_, [this, alive = std::weak_ptr(alive_)](Result<PodRuntimeView> view) {
-    if (alive.expired()) return;
-    looking_ = false;
-    if (!view) {
-      log::warn("pods", "the runtime does not tell", {{"pod", id_.key()}, {"error", view.error()}});
-      look_timer_ = context_.worker.loop.after(kLookAgain.delay(++blind_looks_), [this] { look(); });
-      return;
-    }
-    blind_looks_ = 0;
-    forget_all_but(*view);
-    view_ = std::move(*view);
-    read_messages();
-    seen_ = true;
-    step();
-    notices_.looked();
-    if (std::exchange(look_again_, false)) look();
-  });
+  if (change.what == Change::Of::kAnything) news_ = {};
+  if (auto view = with_news(view_, change, news_)) return looked(std::move(*view));
+  looking_for_ = change;
+  context_.reader.read(id_.uid, view_, change,
+                       [this, number = ++look_number_, alive = std::weak_ptr(alive_)](Result<PodRuntimeView> view) {
+                         if (!alive.expired() && number == look_number_) looked(std::move(view));
+                       });
+}
+
+void Keeper::looked(Result<PodRuntimeView> view) {
+  const bool again = looks_.end();
+  if (!view) {
+    log::warn("pods", "the runtime does not tell", {{"pod", id_.key()}, {"error", view.error()}});
+    look_timer_ = context_.worker.loop.after(kLookAgain.delay(++blind_looks_), [this] { look(); });
+    return;
+  }
+  blind_looks_ = 0;
+  forget_all_but(*view);
+  view_ = std::move(*view);
+  read_messages();
+  seen_ = true;
+  step();
+  notices_.looked();
+  if (again) return look();
+  heed_news();
+}
+
+void Keeper::told(PodRuntimeView sandbox) {
+  news_ = std::move(sandbox);
+  if (!looks_.running()) return heed_news();
+  if (auto view = with_news(view_, looking_for_, news_)) {
+    ++look_number_;
+    looked(std::move(*view));
+  }
+}
+
+// Most of what events tell is what this agent has just done, and the end of each action is looked at anyway.
+void Keeper::heed_news() {
+  if (news_.sandboxes.empty() || looks_.running()) return;
+  if (fingerprint(part_of(view_, news_.sandboxes.front().id)) == fingerprint(news_)) {
+    news_ = {};
+  } else if (!worker_.busy()) {
+    look();
+  } else if (!look_timer_) {
+    look_timer_ = context_.worker.loop.after(kOwnAction, [this] { look(); });
+  }
 }
 
 // What is remembered by container id goes with the container.
@@ -246,7 +276,7 @@ bool Keeper::admitted() {
 }
 
 void Keeper::act() {
-  if (worker_.busy()) return;
+  if (worker_.busy() || looks_.running()) return;  // the end of either plans anew
   const Plan plan = plan_pod_actions(pod().spec(), view_, history(), context_.worker.clock.wall());
   timer_.cancel();
   if (plan.gone) return finish();

@@ -10,6 +10,7 @@
 
 #include "agent/base/channel.h"
 #include "agent/base/local_protocol.h"
+#include "agent/base/one_at_a_time.h"
 #include "agent/base/table_writer.h"
 #include "agent/model/rows.h"
 #include "agent/pods/host_ports.h"
@@ -45,8 +46,8 @@ class Keeper {
     std::function<void()> gone;    // nothing of the pod is left; the keeper may be destroyed, not within the call
   };
 
-  // A pod that is to run.
-  Keeper(KeeperContext& context, const model::Pod& desired, Notices notices);
+  // A pod that is to run. `unknown`: to the runtime; there is nothing to look at.
+  Keeper(KeeperContext& context, const model::Pod& desired, bool unknown, Notices notices);
   // What an earlier agent left and nobody wants: to be ended within its own grace.
   Keeper(KeeperContext& context, const std::string& uid, const ListedPod& orphan, Notices notices);
   ~Keeper();
@@ -57,8 +58,8 @@ class Keeper {
   void desire(const model::Pod& desired);
   // The row is gone: end it within `grace_s`, or what the pod asks for.
   void end(std::optional<std::int64_t> grace_s = {});
-  // Something may have changed in the runtime.
-  void look();
+  // An event of the runtime showed a sandbox of the pod, and what is in it, so; looks where that is news.
+  void told(PodRuntimeView sandbox);
   // A list of all pods showed this one so; looks where that is news.
   void listed(const PodRuntimeView* view);
   // The services domain has LocalPod rows up to `revision` in the maps.
@@ -78,6 +79,10 @@ class Keeper {
  private:
   PodHistory& history() { return worker_.history(); }
   const PodHistory& history() const { return const_cast<Worker&>(worker_).history(); }
+  // Something has changed in the runtime.
+  void look(const Change& change = {});
+  void looked(Result<PodRuntimeView> view);
+  void heed_news();
   void forget_all_but(const PodRuntimeView& view);
   void refuse(const Failure& why);
   void step();
@@ -103,8 +108,10 @@ class Keeper {
   Worker worker_;
   PodRuntimeView view_;
   bool seen_ = false;  // view_ holds a look
-  bool looking_ = false;
-  bool look_again_ = false;            // asked for while looking
+  OneAtATime looks_;
+  Change looking_for_;                 // while a look goes on
+  std::uint64_t look_number_ = 0;      // the last one's; the answer to another is not waited for any more
+  PodRuntimeView news_;                // what an event told last, and no look since has covered
   unsigned blind_looks_ = 0;           // that failed, in a row
   std::map<std::string, bool> ready_;  // container id → its readiness probe's word
   k8s::PodStatus status_;

@@ -131,8 +131,11 @@ void Pods::follow_pods() {
       loop_,
       [this](const cri::api::ContainerEventResponse& event) {
         events_ = true;
-        const auto at = keepers_.find(event.pod_sandbox_status().metadata().uid());
-        if (at != keepers_.end()) at->second->look();
+        const api::PodSandboxStatus& sandbox = event.pod_sandbox_status();
+        const auto at = keepers_.find(sandbox.metadata().uid());
+        const auto owner = sandbox.labels().find(kOwnerLabel);
+        const bool ours = owner != sandbox.labels().end() && owner->second == node_.owner;
+        if (ours && at != keepers_.end()) at->second->told(pod_view(event));
       },
       [this](cri::Runtime::StreamEnd end, const Error& error) {
         events_ = false;
@@ -165,6 +168,7 @@ void Pods::tell_static(const model::Pod& row, bool gone) const {
 }
 
 void Pods::want(const std::shared_ptr<const model::Pod>& row) {
+  if (rows_[row->id.uid]) return;
   if (const auto at = keepers_.find(row->id.uid); at != keepers_.end() && at->second->follows(*row)) {
     config_use_.set(row->id.uid, configs_of(*row->object));
     tell_static(*row, false);
@@ -186,6 +190,7 @@ void Pods::want(const std::shared_ptr<const model::Pod>& row) {
 }
 
 void Pods::unwant(const std::string& uid) {
+  rows_.erase(uid);
   successors_.erase(uid);
   if (const auto at = keepers_.find(uid); at != keepers_.end()) at->second->end();
 }
@@ -195,7 +200,7 @@ void Pods::keep(const model::Pod& row) {
   if (!adopted_) first_looks_.insert(uid);
   config_use_.set(uid, configs_of(*row.object));
   tell_static(row, false);
-  keepers_[uid] = std::make_unique<Keeper>(keeper_context_, row,
+  keepers_[uid] = std::make_unique<Keeper>(keeper_context_, row, all_kept_,
                                            Keeper::Notices{[this, uid] { looked(uid); }, [this, uid] { gone(uid); }});
 }
 
@@ -225,6 +230,7 @@ void Pods::gone(const std::string& uid) {
   config_use_.set(uid, {});
   count();
   first_looks_.erase(uid);
+  if (const auto row = rows_.find(uid); row != rows_.end()) row->second = !successors_.contains(uid);
   const auto next =
       std::ranges::find_if(successors_, [&](const auto& entry) { return entry.second->id.key() == name; });
   if (next != successors_.end()) keep(*successors_.extract(next).mapped());
@@ -307,7 +313,10 @@ void Pods::listed(const std::map<std::string, ListedPod>& pods) {
     const auto at = pods.find(uid);
     keeper->listed(at == pods.end() ? nullptr : &at->second.view);
   }
-  if (adopted_) end_orphans(pods);
+  if (adopted_) {
+    end_orphans(pods);
+    all_kept_ = true;
+  }
   count();
 }
 

@@ -134,14 +134,16 @@ class Pods {
   prometheus::Gauge& running_containers_;
   prometheus::Counter& list_failures_;
 
+  std::map<std::string, bool> rows_;  // desired pods by uid → their end was told: what comes of it is its echo
   std::map<std::string, std::unique_ptr<Keeper>> keepers_;               // by uid
   std::map<std::string, std::shared_ptr<const model::Pod>> successors_;  // by uid: wait until their namesake is gone
   std::set<std::string> first_looks_;  // uids of the pods that were desired first and have not been looked at
   bool pods_complete_ = false;
   bool adopted_ = false;  // LocalPod rows are complete
   bool listed_once_ = false;
-  bool events_ = false;  // the runtime tells them
-  std::string trouble_;  // why the runtime does not list, or empty
+  bool all_kept_ = false;  // each pod that the runtime has is a keeper's: one that comes now is unknown to it
+  bool events_ = false;    // the runtime tells them
+  std::string trouble_;    // why the runtime does not list, or empty
   Subscription relist_timer_;
   Subscription version_timer_;
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "agent/pods/cri_config.h"
 
@@ -29,7 +30,47 @@ bool told(const ContainerView& known, const ContainerView& now) {
   return now.state == RunState::kRunning && known.started != WallTime{};
 }
 
+cri::api::PodSandboxStatusRequest status_request(const SandboxView& sandbox) {
+  cri::api::PodSandboxStatusRequest request;
+  request.set_pod_sandbox_id(sandbox.id);
+  return request;
+}
+
+cri::api::ContainerStatusRequest status_request(const ContainerView& container) {
+  cri::api::ContainerStatusRequest request;
+  request.set_container_id(container.id);
+  return request;
+}
+
+// `view` with this for what it has of that id; nothing in its place where there is nothing any more.
+template <class Item>
+PodRuntimeView with(PodRuntimeView view, std::vector<Item> PodRuntimeView::* items, const std::string& id,
+                    std::optional<Item> now) {
+  std::erase_if(view.*items, [&](const Item& item) { return item.id == id; });
+  if (now) (view.*items).push_back(std::move(*now));
+  return view;
+}
+
 }  // namespace
+
+std::optional<PodRuntimeView> with_news(const PodRuntimeView& view, const Change& change, const PodRuntimeView& news) {
+  if (!change.begun) return {};
+  if (change.what == Change::Of::kSandbox) {
+    const SandboxView* shown = find_id(news.sandboxes, change.id);
+    if (shown == nullptr || !shown->ready || shown->ips.empty()) return {};
+    return with(view, &PodRuntimeView::sandboxes, change.id, std::optional(*shown));
+  }
+  const ContainerView* shown = find_id(news.containers, change.id);
+  if (shown == nullptr || (shown->state != RunState::kRunning && shown->state != RunState::kExited)) return {};
+  return with(view, &PodRuntimeView::containers, change.id, std::optional(*shown));
+}
+
+PodRuntimeView part_of(const PodRuntimeView& view, const std::string& sandbox_id) {
+  PodRuntimeView part = view;
+  std::erase_if(part.sandboxes, [&](const SandboxView& one) { return one.id != sandbox_id; });
+  std::erase_if(part.containers, [&](const ContainerView& one) { return one.sandbox_id != sandbox_id; });
+  return part;
+}
 
 std::string fingerprint(const PodRuntimeView& view) {
   std::vector<std::string> parts;
@@ -120,7 +161,14 @@ struct RuntimeReader::Reading {
   }
 };
 
-void RuntimeReader::read(const std::string& uid, const PodRuntimeView& known, cri::Done<PodRuntimeView> done) {
+template <class Response, class Request>
+void RuntimeReader::ask(const Request& request, std::function<void(Result<Response>)> done) {
+  runtime_.call(loop_, request, kDeadline, [alive = std::weak_ptr(alive_), done = std::move(done)](auto answer) {
+    if (!alive.expired()) done(std::move(answer));
+  });
+}
+
+void RuntimeReader::read_all(const std::string& uid, const PodRuntimeView& known, cri::Done<PodRuntimeView> done) {
   list_labelled({{kOwnerLabel, owner_}, {kPodUidLabel, uid}}, [this, uid, known, done = std::move(done)](auto listed) {
     if (!listed) return done(std::unexpected(std::move(listed).error()));
     auto reading = std::make_shared<Reading>();
@@ -130,21 +178,12 @@ void RuntimeReader::read(const std::string& uid, const PodRuntimeView& known, cr
       const SandboxView* before = find_id(known.sandboxes, sandbox.id);
       if (before != nullptr) sandbox.ips = before->ips;
       if (!sandbox.ready || !sandbox.ips.empty()) continue;
-      cri::api::PodSandboxStatusRequest request;
-      request.set_pod_sandbox_id(sandbox.id);
       ++reading->waiting;
-      runtime_.call(
-          loop_, request, kDeadline,
-          [reading, &sandbox, alive = std::weak_ptr(alive_)](Result<cri::api::PodSandboxStatusResponse> status) {
-            if (alive.expired()) return;
-            if (!status) return reading->arrived(&status.error());
-            const auto& network = status->status().network();
-            if (auto ip = IpAddress::parse(network.ip())) sandbox.ips.push_back(*ip);
-            for (const auto& more : network.additional_ips()) {
-              if (auto ip = IpAddress::parse(more.ip())) sandbox.ips.push_back(*ip);
-            }
-            reading->arrived(nullptr);
-          });
+      ask<cri::api::PodSandboxStatusResponse>(status_request(sandbox), [reading, &sandbox](const auto& answer) {
+        if (!answer) return reading->arrived(&answer.error());
+        sandbox.ips = sandbox_view(answer->status()).ips;
+        reading->arrived(nullptr);
+      });
     }
     for (ContainerView& container : reading->view.containers) {
       const ContainerView* before = find_id(known.containers, container.id);
@@ -152,20 +191,41 @@ void RuntimeReader::read(const std::string& uid, const PodRuntimeView& known, cr
         container = *before;
         continue;
       }
-      cri::api::ContainerStatusRequest request;
-      request.set_container_id(container.id);
       ++reading->waiting;
-      runtime_.call(
-          loop_, request, kDeadline,
-          [reading, &container, alive = std::weak_ptr(alive_)](Result<cri::api::ContainerStatusResponse> status) {
-            if (alive.expired()) return;
-            if (!status) return reading->arrived(&status.error());
-            complete(container, status->status());
-            reading->arrived(nullptr);
-          });
+      ask<cri::api::ContainerStatusResponse>(status_request(container), [reading, &container](const auto& answer) {
+        if (!answer) return reading->arrived(&answer.error());
+        container = container_view(answer->status(), container.sandbox_id);
+        reading->arrived(nullptr);
+      });
     }
     reading->arrived(nullptr);
   });
+}
+
+void RuntimeReader::read(const std::string& uid, const PodRuntimeView& known, const Change& change,
+                         cri::Done<PodRuntimeView> done) {
+  // What cannot be told apart is all looked at.
+  const auto all = [this, uid, known, done] { read_all(uid, known, done); };
+  switch (change.what) {
+    case Change::Of::kAnything:
+      return all();
+    case Change::Of::kNothing:
+      return loop_.post([known, done] { done(known); });
+    case Change::Of::kSandbox:
+      return ask<cri::api::PodSandboxStatusResponse>(
+          status_request(SandboxView{.id = change.id}), [known, change, all, done](const auto& answer) {
+            if (!answer && answer.error().code != Code::kNotFound) return all();
+            done(with(known, &PodRuntimeView::sandboxes, change.id,
+                      answer ? std::optional(sandbox_view(answer->status())) : std::nullopt));
+          });
+    case Change::Of::kContainer:
+      return ask<cri::api::ContainerStatusResponse>(
+          status_request(ContainerView{.id = change.id}), [known, change, all, done](const auto& answer) {
+            if (!answer && answer.error().code != Code::kNotFound) return all();
+            done(with(known, &PodRuntimeView::containers, change.id,
+                      answer ? std::optional(container_view(answer->status(), change.sandbox_id)) : std::nullopt));
+          });
+  }
 }
 
 }  // namespace fairlead::pods

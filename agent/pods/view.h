@@ -38,7 +38,7 @@ struct ContainerView {
   std::int32_t exit_code = 0;
   std::string reason;   // the runtime's word: "Completed", "Error", "OOMKilled"
   std::string message;  // the runtime's, or the termination message
-  std::string image;
+  std::string image;    // as its spec named it
   std::string image_id;
 };
 
@@ -50,6 +50,20 @@ struct PodRuntimeView {
   const SandboxView* sandbox() const;
   // The container of `name` of the highest attempt, in any sandbox, or nullptr; `before`: below that attempt.
   const ContainerView* latest(const std::string& name, std::optional<std::uint32_t> before = {}) const;
+};
+
+// What of a pod is not as the view has it any more.
+struct Change {
+  enum class Of {
+    kAnything,
+    kNothing,
+    kSandbox,    // id, which may be new, or gone
+    kContainer,  // likewise, and the sandbox that it is in
+  };
+  Of what = Of::kAnything;
+  std::string id = {};
+  std::string sandbox_id = {};
+  bool begun = false;  // it runs since now: whatever shows it running or ended is as new as a look
 };
 
 // A thing that did not come about, and when it may be tried again. Key of PodHistory::failures: the container's name,

@@ -14,7 +14,9 @@ using std::chrono::seconds;
 
 constexpr Duration kCallDeadline = seconds(10);
 constexpr Duration kSandboxDeadline = minutes(4);
-constexpr Duration kHookLimit = minutes(10);  // of a postStart handler
+constexpr Duration kSandboxPatience = seconds(5);
+constexpr Duration kSignalPatience = std::chrono::milliseconds(100);  // who ends later takes its grace
+constexpr Duration kHookLimit = minutes(10);                          // of a postStart handler
 constexpr auto kNodeHosts = "/etc/hosts";
 constexpr std::int64_t kLeastGraceSeconds = 2;  // is left for the process, however long its preStop handler took
 
@@ -36,9 +38,15 @@ Result<> check_non_root(const k8s::Pod& pod, const k8s::Container& container, co
   return fail(Code::kInvalid, "container has runAsNonRoot and image will run as root");
 }
 
+// The end of an action that changed this, if it came to be.
+Result<Change> as_change(const Result<>& result, Change change) {
+  if (!result) return std::unexpected(result.error());
+  return change;
+}
+
 }  // namespace
 
-Worker::Worker(WorkerContext& context, std::shared_ptr<const k8s::Pod> pod, std::function<void()> changed)
+Worker::Worker(WorkerContext& context, std::shared_ptr<const k8s::Pod> pod, std::function<void(const Change&)> changed)
     : context_(context), pod_(std::move(pod)), changed_(std::move(changed)), hooks_(context.loop, context.runtime) {}
 
 template <class Response, class Request>
@@ -47,6 +55,20 @@ void Worker::ask(Request request, Duration deadline, std::function<void(Result<R
                         [alive = std::weak_ptr(alive_), done = std::move(done)](Result<Response> result) {
                           if (!alive.expired()) done(std::move(result));
                         });
+}
+
+template <class Response, class Request>
+void Worker::ask_within(Limit& limit, Duration patience, Request request, Duration deadline,
+                        std::function<void(Result<Response>)> done) {
+  limit.enter([this, &limit, patience, deadline, request = std::move(request), done = std::move(done),
+               alive = std::weak_ptr(alive_)] {
+    if (alive.expired()) return limit.leave();
+    const auto place = std::make_shared<Place>(context_.loop, limit, patience);
+    context_.runtime.call(context_.loop, request, deadline, [place, alive, done](Result<Response> result) {
+      place->leave();
+      if (!alive.expired()) done(std::move(result));
+    });
+  });
 }
 
 void Worker::begin(const Plan& plan, const PodRuntimeView& view) {
@@ -61,15 +83,15 @@ void Worker::begin(const Plan& plan, const PodRuntimeView& view) {
                 {"action", static_cast<int>(action.what)},
                 {"container", action.name},
                 {"id", action.id}});
-    run(action, view, [this](Result<> result) {
+    run(action, view, [this, alone = actions.size() == 1](const Result<Change>& result) {
       if (!result) log::warn("pods", "an action failed", {{"pod", pod_->metadata().name()}, {"error", result.error()}});
-      ended();
+      ended(result && alone ? *result : Change());
     });
   }
 }
 
-void Worker::ended() {
-  if (--running_ == 0) changed_();
+void Worker::ended(const Change& change) {
+  if (--running_ == 0) changed_(change);
 }
 
 void Worker::failed(const std::string& key, std::string reason, const Error& error) {
@@ -81,10 +103,12 @@ void Worker::failed(const std::string& key, std::string reason, const Error& err
 }
 
 void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
-  const auto plain = [done](auto result) {
-    // What is gone already needs no end.
-    if (!result && result.error().code != Code::kNotFound) return done(std::unexpected(result.error()));
-    done({});
+  const auto plain = [done](Change change) {
+    return [done, change](const auto& result) {
+      // What is gone already needs no end.
+      if (!result && result.error().code != Code::kNotFound) return done(std::unexpected(result.error()));
+      done(change);
+    };
   };
   switch (action.what) {
     case Do::kSetUpVolumes:
@@ -97,13 +121,13 @@ void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
           failed(kVolumesKey, "FailedMount", result.error());
           context_.events.warning(*pod_, "FailedMount", "MountVolume.SetUp failed for " + result.error().message());
         }
-        done(std::move(result));
+        done(as_change(result, {.what = Change::Of::kNothing}));
       });
       return;
     case Do::kCreateSandbox:
       if (action.id.empty()) return create_sandbox(action, std::move(done));
       context_.events.normal(*pod_, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
-      run({.what = Do::kStopSandbox, .id = action.id}, view, [this, action, done](Result<> stopped) {
+      run({.what = Do::kStopSandbox, .id = action.id}, view, [this, action, done](Result<Change> stopped) {
         if (stopped) return create_sandbox(action, done);
         failed(kSandboxKey, "FailedKillPod", stopped.error());
         context_.events.warning(*pod_, "FailedKillPod", "error killing pod: " + stopped.error().message());
@@ -113,25 +137,25 @@ void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
     case Do::kCreateContainer:
       return create_container(action, view, std::move(done));
     case Do::kStartContainer:
-      return start_container(action.name, action.id, ips_of(*view.sandbox()), std::move(done));
+      return start_container(action.name, action.id, *view.sandbox(), std::move(done));
     case Do::kKillContainer:
       return kill_container(action, view, std::move(done));
     case Do::kStopSandbox: {
       api::StopPodSandboxRequest request;
       request.set_pod_sandbox_id(action.id);
-      ask<api::StopPodSandboxResponse>(request, kSandboxDeadline, plain);
+      ask_within<api::StopPodSandboxResponse>(context_.ends, kSandboxPatience, request, kSandboxDeadline, plain({}));
       return;
     }
     case Do::kRemoveContainer: {
       api::RemoveContainerRequest request;
       request.set_container_id(action.id);
-      ask<api::RemoveContainerResponse>(request, kCallDeadline, plain);
+      ask<api::RemoveContainerResponse>(request, kCallDeadline, plain({Change::Of::kContainer, action.id}));
       return;
     }
     case Do::kRemoveSandbox: {
       api::RemovePodSandboxRequest request;
       request.set_pod_sandbox_id(action.id);
-      ask<api::RemovePodSandboxResponse>(request, kSandboxDeadline, plain);
+      ask_within<api::RemovePodSandboxResponse>(context_.ends, kSandboxPatience, request, kSandboxDeadline, plain({}));
       return;
     }
     case Do::kTearDown:
@@ -149,7 +173,7 @@ void Worker::tear_down(Next done) {
     }
     if (result) result = context_.files.remove_folder(log_directory(context_.node, *pod_));
     history_.torn_down = result.has_value();
-    done(std::move(result));
+    done(as_change(result, {.what = Change::Of::kNothing}));
   });
 }
 
@@ -163,12 +187,15 @@ void Worker::kill_container(const Action& action, const PodRuntimeView& view, Ne
                              : fmt::format("Stopping container {}", action.name),
                          action.name);
   killing_[action.id] = action.grace_s;
-  const Next killed = [this, id = action.id, done](Result<> result) {
-    killing_.erase(id);
-    done(std::move(result));
-  };
-  const k8s::Container* container = find_container(pod_->spec(), action.name);
   const auto at = std::ranges::find(view.containers, action.id, &ContainerView::id);
+  const std::function<void(Result<>)> killed =
+      [this, done,
+       change = Change{Change::Of::kContainer, action.id,
+                       at == view.containers.end() ? std::string() : at->sandbox_id}](const Result<>& result) {
+        killing_.erase(change.id);
+        done(as_change(result, change));
+      };
+  const k8s::Container* container = find_container(pod_->spec(), action.name);
   const bool runs = at != view.containers.end() && at->state == RunState::kRunning;
   if (container == nullptr || !container->lifecycle().has_prestop() || !runs || action.grace_s <= 0) {
     return stop_container(action.id, action.grace_s, killed);
@@ -189,14 +216,16 @@ void Worker::kill_container(const Action& action, const PodRuntimeView& view, Ne
       });
 }
 
-void Worker::stop_container(const std::string& id, std::int64_t grace_s, Next done) {
+void Worker::stop_container(const std::string& id, std::int64_t grace_s, std::function<void(Result<>)> done) {
   api::StopContainerRequest request;
   request.set_container_id(id);
   request.set_timeout(grace_s);
-  ask<api::StopContainerResponse>(request, seconds(grace_s) + kCallDeadline * 3, [done](auto result) {
-    if (!result && result.error().code != Code::kNotFound) return done(std::unexpected(result.error()));
-    done({});  // what is gone already needs no end
-  });
+  ask_within<api::StopContainerResponse>(context_.ends, kSignalPatience, request, seconds(grace_s) + kCallDeadline * 3,
+                                         [done](auto result) {
+                                           if (!result && result.error().code != Code::kNotFound)
+                                             return done(std::unexpected(result.error()));
+                                           done({});  // what is gone already needs no end
+                                         });
 }
 
 void Worker::hurry(std::int64_t grace_s) {
@@ -239,33 +268,28 @@ void Worker::create_sandbox(const Action& action, Next done) {
   if (auto made = context_.cgroups.create(cgroup_parent(context_.node, *pod_)); !made) {
     failed(kSandboxKey, "FailedCreatePodSandBox", made.error());
     context_.events.warning(*pod_, "FailedCreatePodContainer", made.error().message());
-    return done(std::move(made));
+    return done(std::unexpected(std::move(made).error()));
   }
-  context_.starts.enter([this, action, done, alive = std::weak_ptr(alive_)] {
-    if (alive.expired()) return context_.starts.leave();
-    auto config = sandbox_config_of(action.attempt, true);
-    if (!config) {
-      context_.starts.leave();
-      return sandbox_failed(config.error(), done);
-    }
-    api::RunPodSandboxRequest request;
-    *request.mutable_config() = std::move(*config);
-    context_.runtime.call(
-        context_.loop, std::move(request), kSandboxDeadline,
-        [this, action, done, alive, &starts = context_.starts](Result<api::RunPodSandboxResponse> result) {
-          starts.leave();
-          if (alive.expired()) return;
-          if (result) {
-            history_.failures.erase(kSandboxKey);
-            return done({});
-          }
-          // An earlier call of ours may still be at work on that name: a later look finds what it made. Only when
-          // nothing comes of it is the name given up.
-          const bool reserved = result.error().what.find("is reserved") != std::string::npos;
-          if (reserved && history_.failures[kSandboxKey].count > 0) history_.next_attempt = action.attempt + 1;
-          sandbox_failed(result.error(), done);
-        });
-  });
+  auto config = sandbox_config_of(action.attempt, true);
+  if (!config) return sandbox_failed(config.error(), done);
+  api::RunPodSandboxRequest request;
+  *request.mutable_config() = std::move(*config);
+  ask_within<api::RunPodSandboxResponse>(
+      context_.starts, kSandboxPatience, std::move(request), kSandboxDeadline,
+      [this, action, done](const auto& result) {
+        if (result) {
+          history_.failures.erase(kSandboxKey);
+          // One that was stopped before it has changed as well.
+          return done(action.id.empty()
+                          ? Change{.what = Change::Of::kSandbox, .id = result->pod_sandbox_id(), .begun = true}
+                          : Change());
+        }
+        // An earlier call of ours may still be at work on that name: a later look finds what it made. Only when
+        // nothing comes of it is the name given up.
+        const bool reserved = result.error().what.find("is reserved") != std::string::npos;
+        if (reserved && history_.failures[kSandboxKey].count > 0) history_.next_attempt = action.attempt + 1;
+        sandbox_failed(result.error(), done);
+      });
 }
 
 void Worker::stop(const std::string& container, std::string reason, const Error& error, const Next& done) {
@@ -329,17 +353,17 @@ void Worker::create_container(const Action& action, const PodRuntimeView& view, 
   *request.mutable_sandbox_config() = *sandbox_of_pod;
   context_.images.find(
       pod_, *container, *sandbox_of_pod,
-      [this, action, done, ips, container = *container, env = std::move(*env), request = std::move(request),
-       alive = std::weak_ptr(alive_)](auto image) {
+      [this, action, done, sandbox = *sandbox, container = *container, env = std::move(*env),
+       request = std::move(request), alive = std::weak_ptr(alive_)](auto image) {
         if (alive.expired()) return;
-        if (image) return create_with(action, request, container, env, *image, ips, done);
+        if (image) return create_with(action, request, container, env, *image, sandbox, done);
         const bool again = image.error().reason == "ErrImagePull" && history_.failures.contains(container.name());
         stop(container.name(), again ? "ImagePullBackOff" : image.error().reason, image.error().error, done);
       });
 }
 
 void Worker::create_with(const Action& action, api::CreateContainerRequest request, const k8s::Container& container,
-                         const Env& env, const api::Image& image, const std::vector<IpAddress>& ips, Next done) {
+                         const Env& env, const api::Image& image, const SandboxView& sandbox, Next done) {
   if (const auto may = check_non_root(*pod_, container, image); !may) {
     return stop(action.name, "CreateContainerConfigError", may.error(), done);
   }
@@ -354,31 +378,32 @@ void Worker::create_with(const Action& action, api::CreateContainerRequest reque
         if (!config) return stop(action.name, "CreateContainerConfigError", config.error(), done);
         *request.mutable_config() = std::move(*config);
         ask<api::CreateContainerResponse>(std::move(request), kSandboxDeadline,
-                                          [this, name = action.name, ips, done](auto made) {
+                                          [this, name = action.name, sandbox, done](auto made) {
                                             if (!made) return stop(name, "CreateContainerError", made.error(), done);
                                             context_.events.normal(*pod_, "Created", "Container created", name);
-                                            start_container(name, made->container_id(), ips, done);
+                                            start_container(name, made->container_id(), sandbox, done);
                                           });
       });
 }
 
-void Worker::start_container(const std::string& name, const std::string& id, const std::vector<IpAddress>& ips,
-                             Next done) {
+void Worker::start_container(const std::string& name, const std::string& id, const SandboxView& sandbox, Next done) {
   api::StartContainerRequest request;
   request.set_container_id(id);
-  ask<api::StartContainerResponse>(request, kSandboxDeadline, [this, name, id, ips, done](auto result) {
+  ask<api::StartContainerResponse>(request, kSandboxDeadline, [this, name, id, sandbox, done](auto result) {
     if (!result) return stop(name, "RunContainerError", result.error(), done);
     context_.events.normal(*pod_, "Started", "Container started", name);
     history_.failures.erase(name);
+    const Change change{Change::Of::kContainer, id, sandbox.id, true};
     const k8s::Container* container = find_container(pod_->spec(), name);
-    if (container == nullptr || !container->lifecycle().has_poststart()) return done({});
+    if (container == nullptr || !container->lifecycle().has_poststart()) return done(change);
     // The next container starts when the handler is through, as with kubelet.
+    const auto ips = ips_of(sandbox);
     hooks_.run(container->lifecycle().poststart(), {*container, id, ips.empty() ? IpAddress() : ips.front()},
-               kHookLimit, [this, name, id, done](Result<> ran) {
-                 if (ran || ran.error().code == Code::kCancelled) return done({});
+               kHookLimit, [this, name, change, done](const Result<>& ran) {
+                 if (ran || ran.error().code == Code::kCancelled) return done(change);
                  context_.events.warning(*pod_, "FailedPostStartHook", "PostStartHook failed", name);
-                 history_.unhealthy[id] = "failed postStart hook";
-                 done(std::move(ran));
+                 history_.unhealthy[change.id] = "failed postStart hook";
+                 done(std::unexpected(ran.error()));
                });
   });
 }

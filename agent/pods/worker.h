@@ -41,15 +41,18 @@ struct WorkerContext {
   ConfigLookup config;
   // The variables of Services for a pod; kUnavailable until all Services are known.
   std::function<Result<Env>(const k8s::Pod&)> services;
-  Limit starts{10};
+  Limit starts{10};  // of sandboxes, with their networks
+  // Of containers and sandboxes. Ending takes the runtime more processes than starting, all outside of the pods'
+  // cgroups: many at once would leave the pods that go on no processor.
+  Limit ends{2};
 };
 
 // Carries out one action of a plan at a time (kills of one plan go together) and remembers what failed. Owner and
 // thread: Pods, its loop. A callback of the runtime that comes after its end does nothing.
 class Worker {
  public:
-  // `changed`: an action ended, look at the pod and plan again.
-  Worker(WorkerContext& context, std::shared_ptr<const k8s::Pod> pod, std::function<void()> changed);
+  // `changed`: an action ended and changed this in the runtime: look at it and plan again.
+  Worker(WorkerContext& context, std::shared_ptr<const k8s::Pod> pod, std::function<void(const Change&)> changed);
 
   const k8s::Pod& pod() const { return *pod_; }
   const std::shared_ptr<const k8s::Pod>& shared_pod() const { return pod_; }
@@ -64,7 +67,7 @@ class Worker {
   void hurry(std::int64_t grace_s);
 
  private:
-  using Next = std::function<void(Result<>)>;
+  using Next = std::function<void(Result<Change>)>;
   void run(const Action& action, const PodRuntimeView& view, Next done);
   Result<api::PodSandboxConfig> sandbox_config_of(std::uint32_t attempt, bool tells) const;
   Result<> write_files(const std::string& container, std::uint32_t attempt, const std::vector<IpAddress>& ips) const;
@@ -72,23 +75,27 @@ class Worker {
   void sandbox_failed(const Error& error, const Next& done);
   void create_container(const Action& action, const PodRuntimeView& view, Next done);
   void create_with(const Action& action, api::CreateContainerRequest request, const k8s::Container& container,
-                   const Env& env, const api::Image& image, const std::vector<IpAddress>& ips, Next done);
-  void start_container(const std::string& name, const std::string& id, const std::vector<IpAddress>& ips, Next done);
+                   const Env& env, const api::Image& image, const SandboxView& sandbox, Next done);
+  void start_container(const std::string& name, const std::string& id, const SandboxView& sandbox, Next done);
   void kill_container(const Action& action, const PodRuntimeView& view, Next done);
-  void stop_container(const std::string& id, std::int64_t grace_s, Next done);
+  void stop_container(const std::string& id, std::int64_t grace_s, std::function<void(Result<>)> done);
   void tear_down(Next done);
   Result<> check_pull_secrets(const std::string& container) const;
   std::vector<IpAddress> ips_of(const SandboxView& sandbox) const;
   void failed(const std::string& key, std::string reason, const Error& error);
   // As failed(), with an event and an answer.
   void stop(const std::string& container, std::string reason, const Error& error, const Next& done);
-  void ended();
+  void ended(const Change& change);
   template <class Response, class Request>
   void ask(Request request, Duration deadline, std::function<void(Result<Response>)> done);
+  // The same as one of so many of its kind at once, of which it is one for `patience` at most.
+  template <class Response, class Request>
+  void ask_within(Limit& limit, Duration patience, Request request, Duration deadline,
+                  std::function<void(Result<Response>)> done);
 
   WorkerContext& context_;
   std::shared_ptr<const k8s::Pod> pod_;
-  std::function<void()> changed_;
+  std::function<void(const Change&)> changed_;
   PodHistory history_;
   Hooks hooks_;
   unsigned running_ = 0;

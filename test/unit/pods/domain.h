@@ -188,6 +188,11 @@ class PodsDomainTest : public ::testing::Test {
     EXPECT_TRUE(until([&] { return asked() >= enough; }));
   }
 
+  // Runs all that is queued, and what comes of it.
+  void settle_events() {
+    for (int i = 0; i < 50; ++i) loop.poll();
+  }
+
   model::LocalPod row(const std::string& uid = "u1") const {
     const auto found = agent->local_pods.get(uid);
     return found ? *found : model::LocalPod();

@@ -108,6 +108,9 @@ class FakeRuntime final : public cri::Runtime {
     if (!event_) return;
     api::ContainerEventResponse event;
     *event.mutable_pod_sandbox_status() = sandbox;
+    for (const auto& [id, container] : containers) {
+      if (container.sandbox_id == sandbox.id()) *event.add_containers_statuses() = container.status;
+    }
     event_(event);
   }
   void end(FakeContainer& container, int code) {
@@ -137,6 +140,7 @@ class FakeRuntime final : public cri::Runtime {
     status.set_created_at(now());
     status.mutable_network()->set_ip("10.0.0." + std::to_string(made_));
     response.set_pod_sandbox_id(id);
+    tell(status);
     return {};
   }
   Result<> answer(const api::StopPodSandboxRequest& request, api::StopPodSandboxResponse&) {
@@ -183,10 +187,14 @@ class FakeRuntime final : public cri::Runtime {
     container.sandbox_id = request.pod_sandbox_id();
     container.config = request.config();
     container.status.set_id(id);
+    *container.status.mutable_metadata() = request.config().metadata();
+    *container.status.mutable_labels() = request.config().labels();
+    *container.status.mutable_annotations() = request.config().annotations();
     container.status.set_state(api::CONTAINER_CREATED);
     container.status.set_created_at(now());
     container.status.set_image_ref(request.config().image().image());
     response.set_container_id(id);
+    tell(sandbox->second);
     return {};
   }
   Result<> answer(const api::StartContainerRequest& request, api::StartContainerResponse&) {

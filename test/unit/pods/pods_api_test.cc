@@ -56,6 +56,20 @@ TEST_F(PodsApiTest, ItsEndIsToldBeforeItIsGone) {
   EXPECT_TRUE(agent->happened("Killing", "Stopping container web"));
 }
 
+// The server tells of the object once more before it is gone.
+TEST_F(PodsApiTest, APodEndsOnce) {
+  auto pod = make_pod();
+  run_api_pod(pod);
+  desire_of_api(pod, 5);
+  ASSERT_TRUE(until_with_maps([&] { return finished(); }));
+  settle();
+  agent->statuses.clear();
+  pod.mutable_metadata()->set_generation(2);
+  desire_of_api(pod, 0);
+  settle();
+  EXPECT_TRUE(agent->statuses.empty());
+}
+
 TEST_F(PodsApiTest, AnAgentThatRestartsGoesOnFromTheServersStatus) {
   auto pod = make_pod();
   auto& known = *pod.mutable_status();

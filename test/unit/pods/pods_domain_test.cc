@@ -104,8 +104,40 @@ TEST_F(PodsDomainTest, EventsSpareTheLists) {
   config.relist = config.relist_with_events = 1h;
   runtime.tells_events = true;
   run_pod();
+  settle_events();
   runtime.exit("web", 1);
   EXPECT_TRUE(until([&] { return runtime.runs("web") && runtime.count("CreateContainer") == 2; }));
+}
+
+// What the agent itself did needs no look where an event shows it, and nothing is listed for it.
+TEST_F(PodsDomainTest, APodTakesFourCalls) {
+  config.relist = config.relist_with_events = 1h;
+  runtime.tells_events = true;
+  desire_is_complete();
+  start();
+  // At the beginning, once all is adopted, and for what only the disk knows.
+  ASSERT_TRUE(until([&] { return runtime.count("ListContainers") == 3; }));
+  settle_events();
+  runtime.calls.clear();
+  desire(make_pod());
+  ASSERT_TRUE(until([&] { return ready(); }));
+  settle_events();
+  EXPECT_EQ(runtime.calls,
+            (std::vector<std::string>{"RunPodSandbox", "ImageStatus", "CreateContainer", "StartContainer"}));
+}
+
+// Without events, what an action changed is asked for.
+TEST_F(PodsDomainTest, WhatAnActionChangedIsLookedAt) {
+  config.relist = config.relist_with_events = 1h;
+  desire_is_complete();
+  start();
+  ASSERT_TRUE(until([&] { return runtime.count("ListContainers") == 4; }));  // and when there are no events
+  settle_events();
+  runtime.calls.clear();
+  desire(make_pod());
+  ASSERT_TRUE(until([&] { return ready(); }));
+  EXPECT_EQ(runtime.calls, (std::vector<std::string>{"RunPodSandbox", "PodSandboxStatus", "ImageStatus",
+                                                     "CreateContainer", "StartContainer", "ContainerStatus"}));
 }
 
 TEST_F(PodsDomainTest, AFailedCallIsTriedAgainLater) {

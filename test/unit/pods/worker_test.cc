@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <memory>
+#include <vector>
 
 #include "test/unit/pods/fake_runtime.h"
 #include "test/unit/pods/pod.h"
@@ -80,7 +82,11 @@ class WorkerTest : public ::testing::Test {
                         .config = config,
                         .services = [](const k8s::Pod&) { return Env(); }};
   int changed = 0;
-  Worker worker{context, std::make_shared<k8s::Pod>(make_pod()), [this] { ++changed; }};
+  Change last;
+  Worker worker{context, std::make_shared<k8s::Pod>(make_pod()), [this](const Change& change) {
+                  ++changed;
+                  last = change;
+                }};
   PodRuntimeView view{{sandbox()}, {}};
 
   WorkerTest() { runtime.sandboxes["s0"].set_state(api::SANDBOX_READY); }
@@ -177,6 +183,49 @@ TEST_F(WorkerTest, RootIsRefusedWhereItShallNotBe) {
   runtime.image.clear_username();
   runtime.image.mutable_uid()->set_value(33);
   EXPECT_EQ(outcome(), "");
+}
+
+TEST_F(WorkerTest, TellsWhatIsToBeLookedAt) {
+  act({{.what = Do::kSetUpVolumes}});
+  EXPECT_EQ(last.what, Change::Of::kNothing);
+  act({{.what = Do::kCreateSandbox}});
+  EXPECT_EQ(last.what, Change::Of::kSandbox);
+  EXPECT_TRUE(runtime.sandboxes.contains(last.id));
+  act({{.what = Do::kCreateContainer, .name = "web"}});
+  EXPECT_EQ(last.what, Change::Of::kContainer);
+  EXPECT_TRUE(runtime.containers.contains(last.id));
+  EXPECT_EQ(last.sandbox_id, "s0");
+  const std::string web = last.id;
+  act({{.what = Do::kKillContainer, .name = "web", .id = web}, {.what = Do::kKillContainer, .name = "b", .id = "b0"}});
+  EXPECT_EQ(last.what, Change::Of::kAnything);
+  act({{.what = Do::kKillContainer, .name = "web", .id = web}});
+  EXPECT_EQ(last.what, Change::Of::kContainer);
+  EXPECT_EQ(last.id, web);
+  runtime.errors["RunPodSandbox"] = Error{Code::kTimeout, "no answer"};
+  act({{.what = Do::kCreateSandbox}});
+  EXPECT_EQ(last.what, Change::Of::kAnything);
+}
+
+// However many pods go at once, the runtime is not given all of them at once: what runs on goes on.
+TEST_F(WorkerTest, SandboxesEndAFewAtATime) {
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (int i = 0; i < 6; ++i) {
+    workers.push_back(std::make_unique<Worker>(context, std::make_shared<k8s::Pod>(make_pod()), [](const Change&) {}));
+  }
+  runtime.held = {"StopPodSandbox"};
+  for (const auto& each : workers) {
+    each->begin({.actions = {{.what = Do::kStopSandbox, .id = "s0"}}, .wake = {}, .gone = false}, view);
+  }
+  const auto poll = [this] {
+    for (int i = 0; i < 20; ++i) loop.poll();
+  };
+  poll();
+  EXPECT_EQ(runtime.count("StopPodSandbox"), 2U);
+  workers[5].reset();  // gives up its place in the queue
+  runtime.release();
+  poll();
+  EXPECT_EQ(runtime.count("StopPodSandbox"), 5U);
+  EXPECT_FALSE(workers[4]->busy());
 }
 
 TEST_F(WorkerTest, KillsTogetherAndThenStops) {
