@@ -25,11 +25,19 @@ using testkit::ControlPlane;
 
 constexpr auto kImage = "localhost/fairlead/echo:demo";
 const std::vector<std::string> kArgs{"serve", "--http", "8080"};
-constexpr std::size_t kSingle = 21;  // pairs of one pod each
-constexpr std::size_t kBursts = 5;   // pairs of many pods
 constexpr int kMany = 100;
 constexpr auto kSettle = 5s;
 constexpr auto kIdle = 30s;
+
+struct Rounds {
+  std::size_t single;  // pairs of one pod each
+  std::size_t bursts;  // pairs of many pods
+};
+constexpr Rounds kRounds{21, 3};
+constexpr Rounds kLonger{41, 7};
+// The kubelet's figures stand beside ours without an interval.
+constexpr Rounds kBesidePeers{21, 1};
+constexpr Rounds kPeers{5, 1};
 
 // Of one kubelet, ours or the real one.
 struct Figures {
@@ -66,15 +74,15 @@ Result<> measure_pairs(WatchedPods& pods, DirectRuntime& direct, std::size_t rou
   return {};
 }
 
-Result<Figures> measure_node(const ControlPlane& plane, const std::string& node, const std::string& endpoint,
-                             pid_t pid) {
+Result<Figures> measure_node(const ControlPlane& plane, const std::string& node, const std::string& endpoint, pid_t pid,
+                             const Rounds& rounds) {
   FL_LET(const auto direct, DirectRuntime::open(endpoint, "/" + testkit::node_cgroup(), kImage, kArgs));
   FL_LET(const auto pods, WatchedPods::open(plane.admin_kubeconfig(), node, kImage, kArgs));
   Figures figures;
   FL_TRY(run_alone(*pods, *direct, 1));  // warm
-  FL_TRY(measure_pairs(*pods, *direct, kSingle, 1, figures.one_ms, figures.one_runtime_ms, figures.one_above_ms));
-  FL_TRY(
-      measure_pairs(*pods, *direct, kBursts, kMany, figures.many_ms, figures.many_runtime_ms, figures.many_above_ms));
+  FL_TRY(measure_pairs(*pods, *direct, rounds.single, 1, figures.one_ms, figures.one_runtime_ms, figures.one_above_ms));
+  FL_TRY(measure_pairs(*pods, *direct, rounds.bursts, kMany, figures.many_ms, figures.many_runtime_ms,
+                       figures.many_above_ms));
   FL_TRY(pods->run(kMany));
   FL_TRY(pods->wait_ready());
   std::this_thread::sleep_for(kSettle);
@@ -102,12 +110,14 @@ Result<> measure(const Options& options, Report& report) {
            e2e::Node::make("pods", FAIRLEAD_GO_BIN,
                            {"--kubeconfig", plane.node_kubeconfig("node"), "--pod-cidr", "10.244.0.0/23"}));
     FL_TRY(node->start_agent());
-    FL_LET(ours, measure_node(plane, "node", "unix://" + node->runtime_socket(), node->agent_pid()));
+    const Rounds& rounds = options.longer ? kLonger : options.peers ? kBesidePeers : kRounds;
+    FL_LET(ours, measure_node(plane, "node", "unix://" + node->runtime_socket(), node->agent_pid(), rounds));
   }
   std::map<std::string, double> one, one_above, many, many_above, cores, memory;
   if (options.peers) {
     FL_LET(const auto kubelet, Kubelet::start(folder / "kubelet", FAIRLEAD_GO_BIN, plane));
-    FL_LET(const Figures theirs, measure_node(plane, Kubelet::kNode, kubelet->endpoint(), kubelet->pid()));
+    FL_LET(const Figures theirs,
+           measure_node(plane, Kubelet::kNode, kubelet->endpoint(), kubelet->pid(), options.longer ? kRounds : kPeers));
     one["kubelet"] = estimate(theirs.one_ms).median;
     one_above["kubelet"] = estimate(theirs.one_above_ms).median;
     many["kubelet"] = estimate(theirs.many_ms).median;
