@@ -17,6 +17,8 @@ const std::vector<std::string> kModes{"iptables", "nftables"};
 constexpr auto kNotYet = 200ms;        // without an answer: a Service that is not served is asked again
 constexpr std::uint32_t kAsked = 200;  // Services that have to answer before all of them are taken for served
 
+}  // namespace
+
 std::string inside(const testkit::PodNetns& netns) {
   return "nsenter --net=" + netns.path();
 }
@@ -30,8 +32,6 @@ std::uint64_t cookie_of(const testkit::PodNetns& netns) {
   });
   return cookie;
 }
-
-}  // namespace
 
 Result<std::unique_ptr<Bed>> Bed::make(bool peers) {
   std::unique_ptr<Bed> bed(new Bed);

@@ -25,6 +25,11 @@
 
 namespace fairlead::bench {
 
+// The beginning of a shell line that runs in there.
+std::string inside(const testkit::PodNetns& netns);
+// Its SO_NETNS_COOKIE.
+std::uint64_t cookie_of(const testkit::PodNetns& netns);
+
 // Owner and thread: the benchmark's main, in namespaces of its own (testkit::run_as_node).
 class Bed {
  public:

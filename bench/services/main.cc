@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // scripts/bench services: what a ClusterIP costs a connection, and a round trip on it, against the endpoint's own
 // address. Method: clients that differ by nothing but whose Services they have ask in turn; each figure is the median
-// of the ratios to the bare client's time of the same turn.
+// of the ratios to the bare client's time of the same turn. Then how soon the sockets of a removed backend end.
 #include <cstdio>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "agent/base/log.h"
 #include "bench/lib/report.h"
 #include "bench/services/bed.h"
+#include "bench/services/dead_sockets.h"
 #include "test/kit/own_node.h"
 
 namespace fairlead::bench {
@@ -46,7 +48,7 @@ Result<Ratios> take_turns(const Bed& bed, std::uint32_t services, bool open) {
   return ratios;
 }
 
-Result<> measure(const Options& options, Report& report) {
+Result<> measure_connections(const Options& options, Report& report) {
   FL_LET(const auto bed, Bed::make(options.peers));
   // kube-proxy needs minutes for the most.
   std::vector<std::uint32_t> counts{1, 1000, 10'000};
@@ -77,10 +79,16 @@ Result<> measure(const Options& options, Report& report) {
   return {};
 }
 
+Result<> measure(const Options& options, Report& report) {
+  FL_TRY(measure_connections(options, report));
+  return measure_dead_sockets(report);
+}
+
 }  // namespace
 }  // namespace fairlead::bench
 
 int main(int argc, char** argv) {
+  fairlead::log::configure(fairlead::log::Level::kWarn, fairlead::log::Format::kText);
   return fairlead::testkit::run_as_node(
       [&] { return fairlead::bench::run(argc, argv, "services", fairlead::bench::measure); });
 }
