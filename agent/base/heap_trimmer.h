@@ -8,7 +8,7 @@
 namespace fairlead {
 
 // HeapTrimmer: what a burst of work took goes back to the system, of every thread's heap; by itself only the top of one
-// does. Owner: main.cc; thread: its loop. Cost: a millisecond or so each time.
+// does. Owner: Agent; thread: its loop. Cost: a millisecond or so each time.
 class HeapTrimmer {
  public:
   explicit HeapTrimmer(Loop& loop) : timer_(loop.every(std::chrono::seconds(15), [] { malloc_trim(0); })) {}

@@ -30,7 +30,7 @@ class Subscription {
   std::shared_ptr<State> state_;
 };
 
-// Owner: whoever made it (main.cc, a test). Thread: run() takes the calling thread until stop(). Only post() and stop()
+// Owner: whoever made it (Agent, a test). Thread: run() takes the calling thread until stop(). Only post() and stop()
 // may be called from other threads; everything else belongs to the loop's thread (or to the time before run()).
 class Loop {
  public:

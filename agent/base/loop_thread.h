@@ -12,7 +12,8 @@
 
 namespace fairlead {
 
-// Owner: main.cc. What lives on the loop is made before start() and destroyed after join().
+// Owner: Agent. What lives on the loop is made before start(), or touches it only by post() until
+// its own start() runs there, and is destroyed after join().
 class LoopThread {
  public:
   // `name` shows in ps and top; 15 characters at most.

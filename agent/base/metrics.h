@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics: short ways to the Prometheus registry that main.cc hands to every module. Metrics are thread-safe and live
+// Metrics: short ways to the Prometheus registry that Agent hands to every module. Metrics are thread-safe and live
 // as long as the registry.
 #pragma once
 

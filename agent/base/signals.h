@@ -10,7 +10,7 @@
 
 namespace fairlead {
 
-// Owner: main.cc, made before any other thread starts: the signals are blocked in the calling thread, and threads
+// Owner: Agent, made before any other thread starts: the signals are blocked in the calling thread, and threads
 // inherit that. A second signal ends the process at once, as it would have without us: an orderly stop that hangs can
 // be left.
 class StopSignals {

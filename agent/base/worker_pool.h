@@ -15,7 +15,7 @@
 
 namespace fairlead {
 
-// Owner: main.cc. Thread: submit() from any. Work runs in the order of submission, as threads become free. Destruction
+// Owner: Agent. Thread: submit() from any. Work runs in the order of submission, as threads become free. Destruction
 // finishes what is running; what still waits is not run and answers kCancelled. Loops outlive it.
 class WorkerPool {
  public:

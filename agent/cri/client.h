@@ -9,7 +9,7 @@
 
 namespace fairlead::cri {
 
-// Owner: main.cc. Thread: call() and follow_events() from any thread; destroyed on the loop of follow_events(), or
+// Owner: Agent. Thread: call() and follow_events() from any thread; destroyed on the loop of follow_events(), or
 // after that loop's run() returned. One channel; gRPC's threads only post to the caller's loop. Destruction cancels
 // every call and waits until gRPC has let go of it: each still answers, with kCancelled, on a loop that runs on. Loops
 // outlive the client. Cost: about 0.1 ms a call over what the runtime takes.

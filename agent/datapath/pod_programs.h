@@ -76,7 +76,7 @@ struct PolicyCapacities {
   std::uint32_t peers = 262'144;      // of all rule sets
 };
 
-// Sizes of the maps, fixed when they are first made. The defaults take about 100 MB.
+// Sizes of the maps. Maps that are there in another size are replaced under traffic (migration.h).
 struct PodCapacities {
   std::uint32_t connections = 131'072;  // of each family; rounded up to a multiple of 64
   std::uint32_t translated = 131'072;   // so many of them, of each family, have room to go through a Service

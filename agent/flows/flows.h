@@ -24,7 +24,7 @@
 
 namespace fairlead::flows {
 
-// Owner: main.cc. Thread: its loop. Keeps the latest thousands of drops, and of connections that begin while
+// Owner: Agent. Thread: its loop. Keeps the latest thousands of drops, and of connections that begin while
 // somebody monitors; connections are read where they are. Cost: a
 // page of connections about 20 ms, counting them each half minute 10 ns a slot ever used. Counts:
 // fairlead_conntrack_entries{family}, _unreplied{family}, _capacity{family}, fairlead_conntrack_events_total{event}

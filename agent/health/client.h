@@ -11,7 +11,7 @@
 
 namespace fairlead::health {
 
-// Owner: main.cc. Thread: its loop's; gRPC's own threads only post. Each check has a connection of its own, without TLS
+// Owner: Agent. Thread: its loop's; gRPC's own threads only post. Each check has a connection of its own, without TLS
 // and without a proxy, as a probe must see the server as a new client does. Cost: a channel while it lasts. The
 // destructor cancels what runs; nothing answers after it.
 class Client final : public Checker {

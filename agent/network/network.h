@@ -45,7 +45,7 @@ struct NetworkConfig {
   Duration pod_patience = std::chrono::seconds(5);   // how long an ADD waits for its Pod object, and for its policy
 };
 
-// Owner: main.cc. Thread: its loop's, in the node's network namespace. Cost: an ADD takes 1–3 ms of the loop, a DEL
+// Owner: Agent. Thread: its loop's, in the node's network namespace. Cost: an ADD takes 1–3 ms of the loop, a DEL
 // well under one; a device's deletion goes on in the background. Counts: fairlead_cni_request_seconds{op},
 // fairlead_cni_failures_total{op,code}, fairlead_cni_spooled_dels_total, fairlead_ipam_addresses{family,state},
 // fairlead_ipam_exhausted_total, fairlead_pod_packets_total{verdict}.

@@ -29,7 +29,7 @@ struct NodeConfig {
   bool needs_pod_cidrs = true;  // not ready before the Node object names ranges for pods
 };
 
-// Owner: main.cc. Thread: the API edge's loop (`api` lives there). Two runtime calls and one Lease PUT each period;
+// Owner: Agent. Thread: the API edge's loop (`api` lives there). Two runtime calls and one Lease PUT each period;
 // while the node is not ready, runtime calls each half second.
 class NodeReporter {
  public:

@@ -26,7 +26,7 @@ struct Component {
   Caller<Inspect, Json> module;
 };
 
-// Owner: main.cc. Thread: its loop's. Cost: one small request to each module ten times a second until the agent
+// Owner: Agent. Thread: its loop's. Cost: one small request to each module ten times a second until the agent
 // serves, then each five seconds and for each question. Counts: fairlead_ready, fairlead_component_synced{component},
 // fairlead_build_info{version}, process_resident_memory_bytes, process_open_fds, process_start_time_seconds.
 //

@@ -39,7 +39,7 @@ struct PodsConfig {
   Duration relist_with_events = std::chrono::seconds(60);  // the safety net where it does
 };
 
-// Owner: main.cc. Thread: its loop's; mounts and files of volumes on a pool of its own. Cost: two list calls each
+// Owner: Agent. Thread: its loop's; mounts and files of volumes on a pool of its own. Cost: two list calls each
 // `relist`, and a few calls for a pod that changed.
 //
 // At start it looks at every desired pod before it calls LocalPod rows complete, so that no backend is lost because the

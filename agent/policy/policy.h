@@ -35,7 +35,7 @@ struct PolicyMetrics {
   prometheus::Counter& repairs;
 };
 
-// Owner: main.cc. Thread: its loop's. Nothing is decided before policies, namespaces, peers, this node's pods and its
+// Owner: Agent. Thread: its loop's. Nothing is decided before policies, namespaces, peers, this node's pods and its
 // endpoints are all complete: until then the maps and the bindings of pods stay as they are, and new pods wait.
 //
 // Of a change first rule sets, CIDRs and addresses are written, then the rows of pods. A row's revision grows where

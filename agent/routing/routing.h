@@ -33,7 +33,7 @@ Result<Facts> read_facts(netlink::Socket& kernel);
 // ours is noticed by netlink, and else by the audit. Nothing is removed before the list of nodes is complete. Only
 // routes of our protocol, and the device with our alias, are ours; paths are whole BPF maps of ours.
 //
-// Owner: main.cc. Thread: its own loop, in the node's network namespace: a VXLAN device or a program takes the kernel
+// Owner: Agent. Thread: its own loop, in the node's network namespace: a VXLAN device or a program takes the kernel
 // 8–50 ms, which no ADD should wait for. Cost: a change of any device is one look (dumps of devices, addresses and our
 // routes: about 1 ms with 100 pods); looks that come at once are one. Counts: fairlead_routes{state: wanted, in_force},
 // fairlead_nodes{way}, fairlead_routing_repairs_total{what}: what somebody else had taken away.

@@ -27,7 +27,7 @@ struct HttpReply {
 // Calls `done` once, on the server's loop, now or later.
 using HttpHandler = std::function<void(std::function<void(HttpReply)> done)>;
 
-// Owner: main.cc. Thread: its loop's. A client that is slow or talks nonsense costs its own connection.
+// Owner: Agent. Thread: its loop's. A client that is slow or talks nonsense costs its own connection.
 class HttpServer {
  public:
   HttpServer(Loop& loop, std::map<std::string, HttpHandler> handlers, StreamLimits limits = {});  // by path

@@ -29,7 +29,7 @@ struct LocalServerLimits {
   std::size_t request_bytes = 1U << 20;  // of one request
 };
 
-// Owner: main.cc. Thread: its loop's. The socket is the user's own (0600, in a folder made 0700): who may open it may
+// Owner: Agent. Thread: its loop's. The socket is the user's own (0600, in a folder made 0700): who may open it may
 // do all that the agent may. One connection carries one request; what a client does wrong ends its connection and
 // nothing else.
 class LocalServer {

@@ -37,7 +37,7 @@ struct ServiceMetrics {
   prometheus::Counter& repairs;
 };
 
-// Owner: main.cc. Thread: its loop, except health(). Starts once Services and EndpointSlices are complete and so are
+// Owner: Agent. Thread: its loop, except health(). Starts once Services and EndpointSlices are complete and so are
 // local pods and the node's labels (or they are late: a runtime that is away must not keep Services from working). What
 // it found in the maps and nobody declares it removes after each Service had its turn, and only once host ports are
 // known (or late), too. A changed slice costs its Service; a changed pod the Services that list it, which are carried

@@ -27,7 +27,7 @@ std::map<std::string, model::EndpointSlice> compute_slices(
     const model::Service& service, const std::vector<std::shared_ptr<const model::LocalPod>>& pods,
     const std::string& node, const std::string& zone, const std::vector<Family>& configured);
 
-// Owner: main.cc. Thread: the services loop. Cost: a pod's change costs the Services of its namespace a selector match
+// Owner: Agent. Thread: the services loop. Cost: a pod's change costs the Services of its namespace a selector match
 // each, and only those that select the pod, before or after, are computed anew; only rows that differ are written.
 class SliceController {
  public:

@@ -29,7 +29,7 @@ namespace fairlead::sockets {
 // News only say when to look; which sockets are to be ended, the maps and the sockets say. So nothing is lost with an
 // agent that dies in between: its successor looks as soon as it knows the namespaces.
 //
-// Owner: main.cc. Thread: its loop, which enters network namespaces for short; nothing that depends on its namespace
+// Owner: Agent. Thread: its loop, which enters network namespaces for short; nothing that depends on its namespace
 // may share it. Cost: one walk over all connected sockets of services, then 0.1 ms a namespace that has dead ones;
 // where the kernel gives no such walk, a walk over the machine's sockets for each namespace. Counts:
 // fairlead_sockets_ended_total{protocol}, fairlead_sockets_end_seconds, fairlead_sockets_end_failures_total.

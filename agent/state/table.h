@@ -84,7 +84,7 @@ class TableReader {
   std::uint64_t id_ = 0;
 };
 
-// Owner: main.cc. Cost: a write is O(log keys + readers).
+// Owner: Agent. Cost: a write is O(log keys + readers).
 template <class Row>
 class Table {
  public:

@@ -51,7 +51,7 @@ struct PodEnds {
   Responder<model::TokenAsk, model::ServiceAccountToken> tokens;
 };
 
-// Owner: main.cc. Thread: its loop's. Each kind is complete on its own: one that is forbidden blocks no other.
+// Owner: Agent. Thread: its loop's. Each kind is complete on its own: one that is forbidden blocks no other.
 //
 // Answers "api.status" → {complete, missing: [kind], failing: {kind: reason}, pending: {statuses, events}}. A kind is
 // "Service", one wanted object "Secret default/key" or, this node's own, "Node n1"; failing also names pods whose

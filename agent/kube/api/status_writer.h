@@ -25,7 +25,7 @@ Json pod_status_patch(const std::string& uid, const k8s::PodStatus& status);
 bool is_being_made(const k8s::PodStatus& status);
 
 // Owner: ApiSource; thread: its loop. One exchange a pod in flight. That a pod is being made is told when it has been
-// so for half a second: most run by then, and this is what those who wait for them want to hear. Memory: the last
+// so for two seconds: most run by then, and this is what those who wait for them want to hear. Memory: the last
 // status of each pod until it is finished. Counts: fairlead_pod_status_failures_total.
 class PodStatusWriter {
  public:

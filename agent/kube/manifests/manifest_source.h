@@ -44,7 +44,7 @@ struct ManifestWriters {
   TableWriter<model::NetworkPolicy> network_policies;
 };
 
-// Owner: main.cc; thread: `loop`, which is an edge's own: files are read on it. Cost: a scan stats every file, and
+// Owner: Agent; thread: `loop`, which is an edge's own: files are read on it. Cost: a scan stats every file, and
 // reads those that changed. Once the first scan is through, all writers are complete. An object that is bad keeps
 // its last good version, over restarts too; one that leaves the directory is erased. Counts files, objects, kept and
 // refused ones. Answers "manifests.status".
