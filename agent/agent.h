@@ -50,10 +50,10 @@
 #include "agent/datapath/bpf_root.h"
 #include "agent/datapath/bpf_socket_clients.h"
 #include "agent/datapath/conntrack.h"
-#include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/drop_events.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
+#include "agent/datapath/socket_memories.h"
 #include "agent/flows/flows.h"
 #include "agent/health/client.h"
 #include "agent/kube/api/api_source.h"
@@ -175,7 +175,7 @@ class Agent {
   std::unique_ptr<datapath::SockPrograms> sock_programs_;
   std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
   std::unique_ptr<datapath::BpfSocketClients> socket_clients_;
-  std::unique_ptr<datapath::DeadSockets> dead_sockets_;
+  std::unique_ptr<datapath::SocketMemories> socket_memories_;
   std::unique_ptr<datapath::BpfPodPrograms> pod_programs_;
   std::unique_ptr<datapath::Conntrack> conntrack_;
   std::unique_ptr<datapath::DropEvents> drops_;

@@ -18,12 +18,12 @@ pods::Allocatable allocatable(const node::MachineFacts& facts) {
 }  // namespace
 
 Result<> Agent::build_sockets() {
-  FL_LET(dead_sockets_, datapath::DeadSockets::open(*sock_programs_));
+  FL_LET(socket_memories_, datapath::SocketMemories::open(*sock_programs_));
   socket_ender_ =
       std::make_unique<sockets::SocketEnder>(sockets_thread_.loop(), clock_,
                                              sockets::SocketEnder::Deps{.namespaces = namespaces_table_.reader(),
                                                                         .gone = std::move(backends_gone_),
-                                                                        .dead = *dead_sockets_,
+                                                                        .memories = *socket_memories_,
                                                                         .registry = *registry_});
   return {};
 }

@@ -5,8 +5,10 @@
  * socket below their cgroup and act for those in the network namespaces that are ours; others pass untouched.
  */
 #include <bpf/bpf_endian.h>
+#include <linux/in.h>
 
 #include "bpf/lib/socket.h"
+#include "bpf/lib/socket_memory.h"
 
 #define PASS 1
 #define REFUSE 0
@@ -67,42 +69,6 @@ static __always_inline int refuse(int error)
 	return REFUSE;
 }
 
-static __always_inline void count_closed(struct translation *peer)
-{
-	if (peer->state != TRANSLATION_COUNTED)
-		return;
-	peer->state = TRANSLATION_READY;
-	connection_closed(peer->backend_index, peer->generation, is_mapped_v4(&peer->backend.address));
-}
-
-/*
- * Remembers the connection's translation, in place of an earlier connect's: 0 or -ENOMEM. The hooks of one socket run
- * one after another, under its lock.
- */
-static __always_inline int remember_connected(struct bpf_sock *sk, const struct translation *to, bool is_v4)
-{
-	struct translation *peer = bpf_sk_storage_get(&sk_peer, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-
-	if (!peer)
-		return -ENOMEM;
-	count_closed(peer);
-	*peer = *to;
-	peer->state = TRANSLATION_COUNTED;
-	connection_opened(to->backend_index, to->generation, is_v4);
-	return 0;
-}
-
-/* Forgets an earlier connect of the same socket. */
-static __always_inline void forget_connected(struct bpf_sock *sk)
-{
-	struct translation *peer = bpf_sk_storage_get(&sk_peer, sk, 0, 0);
-
-	if (!peer)
-		return;
-	count_closed(peer);
-	bpf_sk_storage_delete(&sk_peer, sk);
-}
-
 /* Translates `peer` for a connection: 1 translated, 0 not a service, -errno. */
 static __always_inline int connect_peer(struct bpf_sock_addr *ctx, struct socket_peer *peer, bool is_v4)
 {
@@ -110,18 +76,24 @@ static __always_inline int connect_peer(struct bpf_sock_addr *ctx, struct socket
 	const __u64 netns = bpf_get_netns_cookie(ctx);
 	const struct socket_client *client = bpf_map_lookup_elem(&sk_clients, &netns);
 	struct translation to = { .service = *peer, .state = TRANSLATION_READY };
+	struct socket_memory *home;
+	__u64 cookie;
 	int result;
 
 	if (!client || !sk)
 		return 0;
+	cookie = bpf_get_socket_cookie(ctx);
+	home = home_of(cookie);
+	if (!home)
+		return -ENOBUFS;
 	to.service_index = service_for(netns, peer, ctx->protocol, is_v4);
 	if (!to.service_index) {
-		forget_connected(sk);
+		forget_connected(home, cookie);
 		return is_service_address(peer, is_v4) ? -ECONNREFUSED : 0;
 	}
-	result = choose_for_flow(client, bpf_get_socket_cookie(ctx), is_v4, &to);
+	result = choose_for_flow(client, cookie, is_v4, &to);
 	if (!result)
-		result = remember_connected(sk, &to, is_v4);
+		result = remember_connected(home, cookie, netns, ctx->protocol, &to, is_v4);
 	if (result)
 		return result;
 	*peer = to.backend;
@@ -175,10 +147,12 @@ static __always_inline int send_peer(struct bpf_sock_addr *ctx, struct socket_pe
 static __always_inline int reveal_peer(struct bpf_sock_addr *ctx, struct socket_peer *peer)
 {
 	struct bpf_sock *sk = ctx->sk;
+	const __u64 cookie = bpf_get_socket_cookie(ctx);
+	struct socket_memory *home = home_of(cookie);
 
-	if (!sk)
+	if (!sk || !home)
 		return 0;
-	return reverse_connected(sk, peer) || reverse_unconnected(sk, bpf_get_socket_cookie(ctx), peer);
+	return reverse_connected(home, cookie, peer) || reverse_unconnected(sk, cookie, peer);
 }
 
 SEC("cgroup/connect4")
@@ -253,13 +227,17 @@ int sock_peer6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int sock_release(struct bpf_sock *sk)
 {
-	struct translation *peer = bpf_sk_storage_get(&sk_peer, sk, 0, 0);
-	const struct socket_slots *state = bpf_sk_storage_get(&sk_udp, sk, 0, 0);
+	const __u64 cookie = bpf_get_socket_cookie(sk);
+	struct socket_memory *home = home_of(cookie);
+	const struct socket_slots *state;
 
-	if (peer)
-		count_closed(peer);
+	if (home)
+		forget_connected(home, cookie);
+	if (sk->protocol != IPPROTO_UDP)
+		return PASS;
+	state = bpf_sk_storage_get(&sk_udp, sk, 0, 0);
 	if (state && state->spilled)
-		free_spilled(bpf_get_socket_cookie(sk));
+		free_spilled(cookie);
 	return PASS;
 }
 

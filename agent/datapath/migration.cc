@@ -244,7 +244,8 @@ Result<> Migration::fill(const bpf_map* map, bool filled) {
   const std::string name = bpf_map__name(map);
   const bpf_map_type type = bpf_map__type(map);
   if (holds_connections(name) || type == BPF_MAP_TYPE_RINGBUF) return {};  // moved; events that nobody read
-  if (type == BPF_MAP_TYPE_SK_STORAGE) {
+  // Who would tell a memory's home in another size, while sockets come and go?
+  if (type == BPF_MAP_TYPE_SK_STORAGE || name == "sk_memory") {
     return fail(Code::kConflict, "map {}: what sockets remember cannot be written anew; {}", name, kMapWayOut);
   }
   Replaced& replaced = replaced_[name];

@@ -163,6 +163,12 @@ void ServiceMaps::start_use(Family family, std::uint32_t id, std::uint32_t weigh
   write_use(uses(family)[id], backend(family, id).generation, weight);
 }
 
+void ServiceMaps::connection_closed(Family family, std::uint32_t id, std::uint32_t generation) {
+  if (id >= backend_capacity()) return;
+  backend_use& use = uses(family)[id];
+  if (std::atomic_ref(use.generation).load() == generation) std::atomic_ref(use.open).fetch_sub(1);
+}
+
 void ServiceMaps::set_state(Family family, std::uint32_t id, backend_state state) {
   store(family == Family::kV4 ? backends4_[id].state : backends6_[id].state, state);
 }

@@ -63,11 +63,6 @@ class ServiceMaps {
   std::span<const run_slot> run(std::uint32_t base, std::uint32_t count) const { return runs_.run(base, count); }
 
   BackendRecord backend(Family family, std::uint32_t id) const;
-  // Whether the element was given to a backend that gets no new connections by now.
-  bool is_retired(Family family, std::uint32_t id) const {
-    const auto retired = [](const auto& element) { return element.generation != 0 && element.state != BACKEND_VALID; };
-    return family == Family::kV4 ? retired(backends4_[id]) : retired(backends6_[id]);
-  }
   // Writes a free element as a new generation of it, valid for `service`, with nothing counted.
   void write_backend(std::uint32_t id, const Backend& backend, std::uint32_t service, std::uint32_t weight);
   // BACKEND_GONE: from here on nothing remembered of it is believed; who reads a run still finds the address.
@@ -78,6 +73,8 @@ class ServiceMaps {
   void set_weight(Family family, std::uint32_t id, std::uint32_t weight) { store(uses(family)[id].weight, weight); }
   // Begins to count for the backend as it stands.
   void start_use(Family family, std::uint32_t id, std::uint32_t weight);
+  // Counts a connection as closed that the backend had in this generation.
+  void connection_closed(Family family, std::uint32_t id, std::uint32_t generation);
   std::uint64_t service_hits(std::uint32_t index) const { return services_[index].hits; }
 
   std::uint32_t frontend_capacity() const { return svc4_.capacity(); }

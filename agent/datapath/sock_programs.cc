@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/statfs.h>
 
+#include <bit>
 #include <cerrno>
 #include <fstream>
 #include <utility>
@@ -66,11 +67,16 @@ Result<Object<sock_bpf, sock_bpf::destroy>> open_object(const SockCapacities& ca
            {maps.affinity4, capacities.affinities},
            {maps.affinity6, capacities.affinities},
            {maps.sk_clients, capacities.clients},
+           {maps.sk_memory, capacities.connected},
            {maps.sk_spill, capacities.spilled},
        }) {
     const int status = bpf_map__set_max_entries(map, entries);
     if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", bpf_map__name(map)));
   }
+  if (!std::has_single_bit(capacities.connected)) {
+    return fail(Code::kInvalid, "map sk_memory: its capacity, {}, is no power of two", capacities.connected);
+  }
+  skeleton->rodata->sk_memory_mask = capacities.connected - 1;
   FL_LET(skeleton->rodata->node_netns, own_netns());
   return skeleton;
 }

@@ -16,7 +16,7 @@ namespace fairlead::datapath {
 
 class Migration;
 
-// Sizes of the maps, fixed when they are first made. The defaults take about 100 MB, and what frontends there are.
+// Sizes of the maps, fixed when they are first made. The defaults take about 120 MB, and what frontends there are.
 struct SockCapacities {
   std::uint32_t frontends = 262'144;  // of each family, and one for each of their addresses
   std::uint32_t services = 262'144;   // entries: Service ports by family
@@ -26,6 +26,7 @@ struct SockCapacities {
   std::uint32_t backends = 262'144;   // of each family
   std::uint32_t affinities = 65'536;  // clients × services remembered, of each family
   std::uint32_t clients = 16'384;     // network namespaces served
+  std::uint32_t connected = 262'144;  // sockets connected through Services; a power of two
   std::uint32_t spilled = 16'384;     // peers of UDP sockets that talk to more than four services
 };
 

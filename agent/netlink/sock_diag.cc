@@ -26,23 +26,6 @@ std::uint32_t connected_states(std::uint8_t protocol) {
   return states;
 }
 
-std::span<const std::uint8_t> bytes_of(const nlattr* attribute) {
-  if (attribute == nullptr) return {};
-  return {static_cast<const std::uint8_t*>(nla_data(attribute)), static_cast<std::size_t>(nla_len(attribute))};
-}
-
-const nlattr* find_inside(std::span<const std::uint8_t> attributes, int type) {
-  return nla_find(reinterpret_cast<const nlattr*>(attributes.data()), static_cast<int>(attributes.size()), type);
-}
-
-// The value of the one map that was asked for; empty: the socket has none.
-std::span<const std::uint8_t> memory_of(const nlmsghdr* message) {
-  const nlattr* storages =
-      nlmsg_find_attr(const_cast<nlmsghdr*>(message), sizeof(inet_diag_msg), INET_DIAG_SK_BPF_STORAGES);
-  const nlattr* storage = find_inside(bytes_of(storages), SK_DIAG_BPF_STORAGE);
-  return bytes_of(find_inside(bytes_of(storage), SK_DIAG_BPF_STORAGE_MAP_VALUE));
-}
-
 }  // namespace
 
 Result<SockDiag> SockDiag::open_in(const std::string& path) {
@@ -56,19 +39,16 @@ Result<SockDiag> SockDiag::open_in(const std::string& path) {
   return SockDiag(std::move(*kernel));
 }
 
-Result<> SockDiag::visit_connected(std::uint8_t family, std::uint8_t protocol, int storage, const VisitSocket& visit) {
+Result<> SockDiag::visit_connected(std::uint8_t family, std::uint8_t protocol, const VisitSocket& visit) {
   inet_diag_req_v2 request{};
   request.sdiag_family = family;
   request.sdiag_protocol = protocol;
   request.idiag_states = connected_states(protocol);
   Message message(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request);
-  message.begin(INET_DIAG_REQ_SK_BPF_STORAGES)
-      .u32(SK_DIAG_BPF_STORAGE_REQ_MAP_FD, static_cast<std::uint32_t>(storage))
-      .end();
   return kernel_.exchange(message, "list connected sockets", [&](const nlmsghdr* answer) {
     if (nlmsg_datalen(answer) < static_cast<int>(sizeof(inet_diag_msg))) return;
     const auto* socket = static_cast<const inet_diag_msg*>(nlmsg_data(answer));
-    visit({{socket->idiag_family, protocol, socket->id}, socket->idiag_inode, memory_of(answer)});
+    visit({socket->idiag_family, protocol, socket->id});
   });
 }
 

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 
 #include "agent/base/result.h"
@@ -21,13 +20,7 @@ struct KernelSocket {
   inet_diag_sockid id{};
 };
 
-// A connected socket.
-struct ConnectedSocket {
-  KernelSocket socket;
-  std::uint64_t inode = 0;
-  std::span<const std::uint8_t> memory;  // what a BPF program remembers in it, where the kernel tells
-};
-using VisitSocket = std::function<void(const ConnectedSocket&)>;
+using VisitSocket = std::function<void(const KernelSocket&)>;
 
 // Owner and thread: one module on its loop. Works in one namespace for good, which does not end meanwhile; so it is not
 // to be kept. Cost: a system call or two a socket.
@@ -36,11 +29,10 @@ class SockDiag {
   // In the namespace at `path`. The calling thread is in there while this runs (0.02 ms), and then back in its own.
   static Result<SockDiag> open_in(const std::string& path);
 
-  // Visits the connected sockets of `family` (AF_INET, AF_INET6) and `protocol`, with their values in `storage`, a BPF
-  // map of type BPF_MAP_TYPE_SK_STORAGE; kernels tell those of TCP only. Cost: a walk over the machine's table of such
-  // sockets, whatever their namespace: 0.05 ms for UDP. A kernel without CONFIG_INET_DIAG or CONFIG_INET_UDP_DIAG fails
-  // with ENOENT.
-  Result<> visit_connected(std::uint8_t family, std::uint8_t protocol, int storage, const VisitSocket& visit);
+  // Visits the connected sockets of `family` (AF_INET, AF_INET6) and `protocol`. One that comes, goes or moves
+  // meanwhile may be missed. Cost: a walk over the machine's table of such sockets, whatever their namespace: 0.05 ms
+  // for UDP. A kernel without CONFIG_INET_DIAG or CONFIG_INET_UDP_DIAG fails with ENOENT.
+  Result<> visit_connected(std::uint8_t family, std::uint8_t protocol, const VisitSocket& visit);
 
   // Ends the socket: its owner's calls fail with ECONNABORTED, a TCP peer is sent a reset. False: it is gone already.
   // A kernel without CONFIG_INET_DIAG_DESTROY fails with EOPNOTSUPP.

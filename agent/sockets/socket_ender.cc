@@ -11,26 +11,12 @@
 #include <utility>
 
 #include "agent/base/log.h"
-#include "agent/sockets/socket_files.h"
 
 namespace fairlead::sockets {
 namespace {
 
 constexpr const char* kModule = "sockets";
-const std::set<Protocol> kAll{Protocol::kUdp, Protocol::kTcp};
-
-netlink::KernelSocket kernel_socket(const dead_socket& socket) {
-  netlink::KernelSocket out{.family = static_cast<std::uint8_t>(socket.family),
-                            .protocol = static_cast<std::uint8_t>(socket.protocol)};
-  out.id.idiag_sport = socket.source_port;
-  out.id.idiag_dport = socket.peer_port;
-  std::memcpy(out.id.idiag_src, socket.source.words, sizeof(out.id.idiag_src));
-  std::memcpy(out.id.idiag_dst, socket.peer.words, sizeof(out.id.idiag_dst));
-  out.id.idiag_if = socket.device;
-  out.id.idiag_cookie[0] = static_cast<std::uint32_t>(socket.cookie);
-  out.id.idiag_cookie[1] = static_cast<std::uint32_t>(socket.cookie >> 32);
-  return out;
-}
+const std::set<std::uint8_t> kAll{IPPROTO_UDP, IPPROTO_TCP};  // those that the kernel can end from outside
 
 // Where it is connected to; IPv4 also where the socket names it v4-mapped.
 SocketAddress peer_of(const netlink::KernelSocket& socket) {
@@ -46,10 +32,23 @@ SocketAddress peer_of(const netlink::KernelSocket& socket) {
   return {address, ntohs(socket.id.idiag_dport)};
 }
 
+std::uint64_t cookie_of(const netlink::KernelSocket& socket) {
+  return socket.id.idiag_cookie[0] | std::uint64_t{socket.id.idiag_cookie[1]} << 32;
+}
+
+std::uint32_t low_half(std::uint64_t netns) {
+  return static_cast<std::uint32_t>(netns);
+}
+
 prometheus::Counter& ended_counter(metrics::Registry& registry, Protocol protocol) {
   return metrics::counter(registry, "fairlead_sockets_ended_total",
                           "Connected sockets ended because their backend was gone.",
                           {{"protocol", std::string(to_string(protocol))}});
+}
+
+// A memory as it was looked at: the same socket may be connected to another backend that dies.
+std::tuple<std::uint64_t, std::uint32_t, std::uint32_t> memory(const datapath::ConnectedSocket& socket) {
+  return {socket.cookie, socket.backend_index, socket.generation};
 }
 
 }  // namespace
@@ -62,13 +61,13 @@ SocketEnder::SocketEnder(Loop& loop, const Clock& clock, Deps deps)
       ended_tcp_(ended_counter(deps_.registry, Protocol::kTcp)),
       seconds_(metrics::seconds_histogram(deps_.registry, "fairlead_sockets_end_seconds",
                                           "Time to find and end the sockets of backends that were gone.")),
+      remembered_(metrics::gauge(deps_.registry, "fairlead_sockets_remembered",
+                                 "Sockets connected through Services, as of the last look.")),
       failures_(metrics::counter(deps_.registry, "fairlead_sockets_end_failures_total",
                                  "Attempts to end sockets of gone backends that failed.")) {
   deps_.namespaces.attach(loop, [this](const state::Delta<model::ServedNetns>& delta) { namespaces_changed(delta); });
-  deps_.gone.attach(loop, [this](const std::vector<datapath::BackendsGone>& news) {
-    std::set<Protocol> protocols;
-    for (const datapath::BackendsGone& gone : news) protocols.insert(gone.protocol);
-    if (complete_) end_dead(protocols);
+  deps_.gone.attach(loop, [this](const std::vector<datapath::BackendsGone>&) {
+    if (complete_) end_dead();
   });
 }
 
@@ -80,104 +79,103 @@ void SocketEnder::namespaces_changed(const state::Delta<model::ServedNetns>& del
     if (change.after && !change.after->path.empty()) paths_[change.after->cookie] = change.after->path;
   }
   // An earlier agent may have died between a backend and its sockets.
-  if (delta.complete && !std::exchange(complete_, true)) end_dead(kAll);
+  if (!delta.complete || std::exchange(complete_, true)) return;
+  end_dead();
+  sweep_ = loop_.every(deps_.sweep, [this] { sweep(); });
 }
 
-void SocketEnder::end_dead(const std::set<Protocol>& protocols) {
+Result<std::map<std::uint32_t, SocketEnder::DeadByCookie>> SocketEnder::find_dead() {
+  FL_LET(const auto look, deps_.memories.look());
+  remembered_.Set(static_cast<double>(look.taken));
+  std::map<std::uint32_t, DeadByCookie> dead;
+  for (const datapath::ConnectedSocket& socket : look.dead) {
+    if (kAll.contains(socket.protocol)) dead[socket.netns].emplace(socket.cookie, socket);
+  }
+  return dead;
+}
+
+void SocketEnder::tell_ended() {
+  const auto ended = std::exchange(ended_, 0);
+  if (ended != 0) log::info(kModule, "sockets ended: their backends are gone", {{"sockets", ended}});
+}
+
+void SocketEnder::end_dead() {
   const TimePoint begin = clock_.now();
-  const std::size_t ended = deps_.dead.can_list() ? end_listed() : end_asked(protocols);
-  seconds_.Observe(std::chrono::duration<double>(clock_.now() - begin).count());
-  if (ended == 0) return;
-  log::info(kModule, "sockets ended: their backends are gone", {{"sockets", ended}});
-}
-
-// Those of all namespaces, told at once.
-std::size_t SocketEnder::end_listed() {
-  const auto found = deps_.dead.list();
-  if (!found) return failed(found.error()), 0;
-  std::map<std::uint64_t, std::vector<netlink::KernelSocket>> by_netns;
-  for (const dead_socket& socket : *found) {
-    // The kernel can end these from outside.
-    if (socket.protocol == IPPROTO_UDP || socket.protocol == IPPROTO_TCP) {
-      by_netns[socket.netns_cookie].push_back(kernel_socket(socket));
-    }
-  }
-  std::size_t ended = 0;
-  for (const auto& [cookie, sockets] : by_netns) {
-    const auto path = paths_.find(cookie);
-    if (path == paths_.end()) continue;  // its pod is gone, and the sockets are about to be
-    auto kernel = netlink::SockDiag::open_in(path->second);
-    ended += take(kernel ? end_all(*kernel, sockets) : std::unexpected(kernel.error()));
-  }
-  return ended;
-}
-
-// Asks namespace by namespace who is connected to where a backend was; for UDP in all of them first, which nothing else
-// would ever tell.
-std::size_t SocketEnder::end_asked(const std::set<Protocol>& protocols) {
-  const std::set<SocketAddress> retired = deps_.dead.retired();
-  if (retired.empty()) return 0;
-  std::map<std::uint64_t, netlink::SockDiag> kernels;
-  for (const auto& [cookie, path] : paths_) {
-    auto kernel = netlink::SockDiag::open_in(path);
-    if (kernel) {
-      kernels.emplace(cookie, std::move(*kernel));
-    } else {
-      take(std::unexpected(kernel.error()));
-    }
-  }
-  std::size_t ended = 0;
-  for (const std::uint8_t protocol : {IPPROTO_UDP, IPPROTO_TCP}) {
-    if (!protocols.contains(static_cast<Protocol>(protocol))) continue;
-    std::map<std::uint64_t, Suspect> unread;  // by inode
-    for (auto& [cookie, kernel] : kernels) ended += take(end_asked_in(kernel, protocol, retired, unread));
-    if (unread.empty()) continue;
-    std::set<std::uint64_t> inodes;
-    for (const auto& [inode, suspect] : unread) inodes.insert(inode);
-    visit_sockets(std::move(inodes), [&](std::uint64_t inode, int fd) {
-      const Suspect& suspect = unread.at(inode);
-      if (!deps_.dead.is_dead(protocol, suspect.peer, deps_.dead.memory_of(fd))) return;
-      ended += take(end_all(*suspect.kernel, {&suspect.socket, 1}));
+  auto dead = find_dead();
+  if (!dead) return failed(dead.error());
+  std::set<Memory> tried;  // those of before that are dead still, and those of now
+  for (auto& [netns, sockets] : *dead) {
+    std::erase_if(sockets, [&](const auto& each) {
+      const auto node = tried_.extract(memory(each.second));
+      if (node) tried.insert(node.value());
+      return !node.empty();
     });
   }
-  return ended;
-}
-
-// Ends those of one namespace whose memory the kernel tells; notes the others.
-Result<std::size_t> SocketEnder::end_asked_in(netlink::SockDiag& kernel, std::uint8_t protocol,
-                                              const std::set<SocketAddress>& retired,
-                                              std::map<std::uint64_t, Suspect>& unread) {
-  std::vector<netlink::KernelSocket> dead;
-  for (const std::uint8_t family : {AF_INET, AF_INET6}) {
-    FL_TRY(kernel.visit_connected(family, protocol, deps_.dead.memory_fd(), [&](const auto& found) {
-      const SocketAddress peer = peer_of(found.socket);
-      if (!retired.contains(peer)) return;
-      if (found.memory.empty()) {
-        unread[found.inode] = {&kernel, found.socket, peer};
-      } else if (deps_.dead.is_dead(protocol, peer, found.memory)) {
-        dead.push_back(found.socket);
-      }
-    }));
+  for (const auto& [cookie, path] : paths_) {
+    const auto in_there = dead->find(low_half(cookie));
+    if (in_there == dead->end() || in_there->second.empty()) continue;
+    std::set<std::uint8_t> protocols;
+    for (const auto& [socket, memory] : in_there->second) protocols.insert(memory.protocol);
+    std::set<std::uint64_t> seen;
+    if (!look_in(path, protocols, in_there->second, seen)) continue;
+    for (const auto& [socket, each] : in_there->second) tried.insert(memory(each));
   }
-  return end_all(kernel, dead);
+  tried_ = std::move(tried);
+  seconds_.Observe(std::chrono::duration<double>(clock_.now() - begin).count());
+  tell_ended();
 }
 
-Result<std::size_t> SocketEnder::end_all(netlink::SockDiag& kernel, std::span<const netlink::KernelSocket> sockets) {
-  std::size_t ended = 0;
-  for (const netlink::KernelSocket& socket : sockets) {
-    FL_LET(const bool was_there, kernel.destroy(socket));
-    if (!was_there) continue;
-    (socket.protocol == IPPROTO_UDP ? ended_udp_ : ended_tcp_).Increment();
-    ++ended;
+void SocketEnder::sweep() {
+  const auto dead = find_dead();
+  if (!dead) return failed(dead.error());
+  std::map<std::uint32_t, std::set<std::uint64_t>> seen;
+  std::set<std::uint32_t> unknown;  // namespaces that could not be looked into
+  for (const auto& [cookie, path] : paths_) {
+    const std::uint32_t netns = low_half(cookie);
+    const auto in_there = dead->find(netns);
+    if (!look_in(path, kAll, in_there == dead->end() ? DeadByCookie() : in_there->second, seen[netns])) {
+      unknown.insert(netns);
+    }
   }
-  return ended;
+  tell_ended();
+  const auto freed = deps_.memories.sweep([&](std::uint32_t netns, std::uint64_t cookie) {
+    return unknown.contains(netns) || (seen.contains(netns) && seen.at(netns).contains(cookie));
+  });
+  if (!freed) return failed(freed.error());
+  if (*freed != 0) log::info(kModule, "memories freed whose sockets are no more", {{"memories", *freed}});
 }
 
-// How many ended in one namespace. One that went meanwhile took its sockets with it.
-std::size_t SocketEnder::take(const Result<std::size_t>& in_one) {
-  if (in_one) return *in_one;
-  if (in_one.error().code != Code::kNotFound) failed(in_one.error());
-  return 0;
+bool SocketEnder::look_in(const std::string& path, const std::set<std::uint8_t>& protocols, const DeadByCookie& dead,
+                          std::set<std::uint64_t>& seen) {
+  const auto looked = try_look_in(path, protocols, dead, seen);
+  // One that went meanwhile took its sockets with it.
+  if (!looked && looked.error().code != Code::kNotFound) failed(looked.error());
+  return looked.has_value();
+}
+
+Result<> SocketEnder::try_look_in(const std::string& path, const std::set<std::uint8_t>& protocols,
+                                  const DeadByCookie& dead, std::set<std::uint64_t>& seen) {
+  FL_LET(auto kernel, netlink::SockDiag::open_in(path));
+  for (const std::uint8_t protocol : protocols) {
+    std::vector<netlink::KernelSocket> found;
+    for (const std::uint8_t family : {AF_INET, AF_INET6}) {
+      FL_TRY(kernel.visit_connected(family, protocol, [&](const netlink::KernelSocket& socket) {
+        const std::uint64_t cookie = cookie_of(socket);
+        seen.insert(cookie);
+        const auto memory = dead.find(cookie);
+        // It may have been connected elsewhere since, or be disconnected.
+        if (memory != dead.end() && memory->second.backend == peer_of(socket)) found.push_back(socket);
+      }));
+    }
+    for (const netlink::KernelSocket& socket : found) {
+      if (!deps_.memories.is_still(dead.at(cookie_of(socket)))) continue;
+      FL_LET(const bool was_there, kernel.destroy(socket));
+      if (!was_there) continue;
+      (protocol == IPPROTO_UDP ? ended_udp_ : ended_tcp_).Increment();
+      ++ended_;
+    }
+  }
+  return {};
 }
 
 void SocketEnder::failed(const Error& error) {
@@ -192,7 +190,7 @@ void SocketEnder::failed(const Error& error) {
     return;
   }
   log::warn(kModule, "sockets of gone backends are still there", {{"error", error}});
-  retry_ = loop_.after(deps_.retry, [this] { end_dead(kAll); });
+  retry_ = loop_.after(deps_.retry, [this] { end_dead(); });
 }
 
 }  // namespace fairlead::sockets

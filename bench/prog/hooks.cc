@@ -11,7 +11,6 @@
 #include "agent/datapath/abi.h"
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_socket_clients.h"
-#include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/sock_programs.h"
 #include "test/kit/cgroup.h"
 
@@ -117,10 +116,6 @@ Result<> measure_hooks(testkit::DataPath& path, Report& report) {
                 .us = estimate(std::move(values))});
   }
   for (const auto& program : facts) report.add_instructions(program.name, program.verified_instructions);
-  const auto dead = datapath::DeadSockets::open(*programs);
-  if (!dead) return std::unexpected(dead.error());
-  FL_LET(const auto dead_facts, (*dead)->facts());  // none on a machine that forbids the iterator
-  for (const auto& program : dead_facts) report.add_instructions(program.name, program.verified_instructions);
   return {};
 }
 

@@ -15,12 +15,11 @@
 #include <vector>
 
 #include "agent/base/loop_thread.h"
-#include "agent/datapath/dead_sockets.h"
+#include "agent/datapath/socket_memories.h"
 #include "agent/sockets/socket_ender.h"
 #include "bench/lib/large_cluster.h"
 #include "bench/services/bed.h"
 #include "test/kit/echo.h"
-#include "test/kit/lacking_kernel.h"
 #include "test/kit/own_node.h"
 
 namespace fairlead::bench {
@@ -62,13 +61,13 @@ Result<std::vector<PodNetns>> make_pods() {
 // An agent's share: Services in the maps, and who ends sockets, on a thread of its own.
 class Agent {
  public:
-  static Result<std::unique_ptr<Agent>> start(const std::vector<PodNetns>& pods, bool by_iterator) {
+  static Result<std::unique_ptr<Agent>> start(const std::vector<PodNetns>& pods) {
     std::unique_ptr<Agent> agent(new Agent);
     const std::string node = fmt::format("{}/{}", testkit::kCgroup2, testkit::node_cgroup());
     FL_LET(auto cgroup, testkit::TestCgroup::make(node, "dead-sockets"));
     agent->cgroup_.emplace(std::move(cgroup));
     FL_TRY(agent->cgroup_->enter());
-    FL_TRY(agent->load(by_iterator));
+    FL_TRY(agent->load());
     FL_TRY(agent->serve(pods));
     return agent;
   }
@@ -78,31 +77,23 @@ class Agent {
   }
 
   datapath::BpfLoadBalancer& balancer() { return *balancer_; }
-  bool can_list() const { return dead_->can_list(); }
 
  private:
   Agent() = default;
 
-  Result<> load(bool by_iterator) {
-    FL_LET(auto root, datapath::BpfRoot::open(testkit::bpffs() + (by_iterator ? "/by-iterator" : "/by-asking")));
+  Result<> load() {
+    FL_LET(auto root, datapath::BpfRoot::open(testkit::bpffs() + "/dead-sockets"));
     root_.emplace(std::move(root));
     FL_LET(programs_, datapath::SockPrograms::load(*root_, {}));
     auto [gone, reader] = make_channel<datapath::BackendsGone>();
     FL_LET(balancer_, datapath::BpfLoadBalancer::open(*programs_, gone));
     FL_LET(admitted_, datapath::BpfSocketClients::open(*programs_));
     FL_TRY(programs_->attach(cgroup_->path()));
-    Result<std::unique_ptr<datapath::DeadSockets>> dead;
-    const auto open = [&] { dead = datapath::DeadSockets::open(*programs_); };
-    if (by_iterator) {
-      open();
-    } else {
-      FL_TRY(testkit::on_kernel_without(BPF_LINK_CREATE, EPERM, open));
-    }
-    FL_LET(dead_, std::move(dead));
+    FL_LET(memories_, datapath::SocketMemories::open(*programs_));
     ender_.emplace(
         thread_.loop(), clock_,
         sockets::SocketEnder::Deps{
-            .namespaces = table_.reader(), .gone = std::move(reader), .dead = *dead_, .registry = registry_});
+            .namespaces = table_.reader(), .gone = std::move(reader), .memories = *memories_, .registry = registry_});
     return {};
   }
 
@@ -126,7 +117,7 @@ class Agent {
   std::unique_ptr<datapath::SockPrograms> programs_;
   std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
   std::unique_ptr<datapath::BpfSocketClients> admitted_;
-  std::unique_ptr<datapath::DeadSockets> dead_;
+  std::unique_ptr<datapath::SocketMemories> memories_;
   state::Table<model::ServedNetns> table_{std::vector<std::string>{"network"}};
   LoopThread thread_{"sockets"};
   std::optional<sockets::SocketEnder> ender_;
@@ -199,12 +190,11 @@ Result<double> remove_backend(Agent& agent, Clients& clients, std::uint32_t serv
   return took.count();
 }
 
-Result<> measure_way(const std::vector<PodNetns>& pods, bool by_iterator, Report& report) {
-  FL_LET(const auto agent, Agent::start(pods, by_iterator));
-  if (agent->can_list() != by_iterator) {
-    std::fputs("== no iterator on this kernel: only by asking\n", stderr);
-    return {};
-  }
+}  // namespace
+
+Result<> measure_dead_sockets(Report& report) {
+  FL_LET(const auto pods, make_pods());
+  FL_LET(const auto agent, Agent::start(pods));
   Clients clients(pods);
   for (std::uint32_t service = 0; service < kServices; ++service) {
     FL_TRY(agent->balancer().apply(std::to_string(service), entry(service, 0)));
@@ -215,19 +205,10 @@ Result<> measure_way(const std::vector<PodNetns>& pods, bool by_iterator, Report
     FL_LET(const double took, remove_backend(*agent, clients, i % kServices, i / kServices));
     if (i > 0) took_ms.push_back(took);  // the first may meet the look that an agent begins with
   }
-  const std::string what = fmt::format("UDP backend removed to its {} sockets ended, by {}", kSocketsOfBackend,
-                                       by_iterator ? "iterator" : "asking");
+  const std::string what = fmt::format("UDP backend removed to its {} sockets ended", kSocketsOfBackend);
   report.add({.text = what + ": median", .unit = "ms", .us = estimate(took_ms)});
   report.add({.text = what + ": 99 %", .unit = "ms", .us = quantile(took_ms, 0.99), .goal = kGoalMs});
   return {};
-}
-
-}  // namespace
-
-Result<> measure_dead_sockets(Report& report) {
-  FL_LET(const auto pods, make_pods());
-  FL_TRY(measure_way(pods, true, report));
-  return measure_way(pods, false, report);
 }
 
 }  // namespace fairlead::bench

@@ -7,9 +7,8 @@
 
 namespace fairlead::bench {
 
-// Adds the lines for both ways of finding them: by the kernel's iterator, where it lets us have one, and by asking each
-// namespace. Call in testkit::run_as_node(), while no thread makes sockets. Fails where a socket does not end within
-// seconds, ends otherwise than by ECONNABORTED, or has a backend that stays.
+// Adds the lines. Call in testkit::run_as_node(), while no thread makes sockets. Fails where a socket does not end
+// within seconds, ends otherwise than by ECONNABORTED, or has a backend that stays.
 Result<> measure_dead_sockets(Report& report);
 
 }  // namespace fairlead::bench

@@ -156,7 +156,6 @@ enum translation_state {
 	TRANSLATION_NONE = 0,
 	TRANSLATION_FILLING = 1, /* by another thread of the socket's owner */
 	TRANSLATION_READY = 2,   /* never changes again, while the socket lives */
-	TRANSLATION_COUNTED = 3, /* of a connected socket: counted in its backend's `open` */
 };
 
 /* Socket storage sk_udp: the peers of an unconnected UDP socket. More than fit are in hash sk_spill. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What a socket remembers of its translations, so that its owner sees the service's address: in socket storage, which
- * lives as long as the socket (never in an LRU). What cannot be remembered is not sent.
+ * What a UDP socket that is not connected remembers of its translations, so that its owner sees the service's address:
+ * in socket storage, which lives as long as the socket (never in an LRU). What cannot be remembered is not sent.
  */
 #pragma once
 
@@ -13,14 +13,6 @@ struct {
 	__type(key, __u64);
 	__type(value, struct socket_client);
 } sk_clients SEC(".maps");
-
-/* Of a connected socket, TCP or UDP. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct translation);
-} sk_peer SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -176,15 +168,5 @@ static __always_inline bool reverse_unconnected(struct bpf_sock *sk, __u64 cooki
 	if (!READ_ONCE(state->spilled) || !find_spilled(&walk, state->spilled))
 		return false;
 	*peer = walk.result.service;
-	return true;
-}
-
-static __always_inline bool reverse_connected(struct bpf_sock *sk, struct socket_peer *peer)
-{
-	const struct translation *to = bpf_sk_storage_get(&sk_peer, sk, 0, 0);
-
-	if (!to || !same_peer(&to->backend, peer))
-		return false;
-	*peer = to->service;
 	return true;
 }

@@ -11,10 +11,10 @@
 
 #include "agent/base/unique_fd.h"
 #include "agent/datapath/bpf_node_paths.h"
-#include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/migration.h"
 #include "agent/datapath/pod_programs.h"
 #include "agent/datapath/sock_programs.h"
+#include "agent/datapath/socket_memories.h"
 #include "agent/netlink/socket.h"
 
 namespace fairlead {
@@ -48,14 +48,8 @@ Result<> load_all(const std::string& bpf_root, const std::string& cgroup) {
   FL_TRY(sock->attach(cgroup));
   FL_LET(const auto sock_facts, sock->facts());
   print("sock", sock_facts);
-  FL_LET(const auto dead, datapath::DeadSockets::open(*sock));
-  if (dead->can_list()) {
-    FL_TRY(dead->list());
-    FL_LET(const auto dead_facts, dead->facts());
-    print("sock_iter", dead_facts);
-  } else {  // the machine's owner forbids it: the agent does without
-    print({{"object", "sock_iter"}, {"refused", "no iterator"}});
-  }
+  FL_LET(const auto memories, datapath::SocketMemories::open(*sock));
+  FL_TRY(memories->look());
   FL_LET(const auto pod, datapath::BpfPodPrograms::load(root));
   FL_LET(const std::uint32_t veth, make_veth());
   FL_TRY(pod->attach(veth));

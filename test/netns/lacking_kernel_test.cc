@@ -57,6 +57,7 @@ TEST_F(LackingKernel, NoCgroup2) {
                                                   .backends = 64,
                                                   .affinities = 64,
                                                   .clients = 64,
+                                                  .connected = 64,
                                                   .spilled = 64})
                             .value();
   const std::string elsewhere = error_of(programs->attach(testkit::folder()));

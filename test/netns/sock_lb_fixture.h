@@ -42,6 +42,7 @@ inline constexpr SockCapacities kSmall{.frontends = 256,
                                        .backends = 128,
                                        .affinities = 256,
                                        .clients = 16,
+                                       .connected = 1024,
                                        .spilled = 256};
 
 // One agent's share of the data path.

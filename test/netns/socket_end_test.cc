@@ -2,6 +2,7 @@
 // Sockets of backends that are gone are ended, and no others: real sockets in namespaces of their own.
 #include <gtest/gtest.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -14,12 +15,11 @@
 #include "agent/base/loop_thread.h"
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_socket_clients.h"
-#include "agent/datapath/dead_sockets.h"
 #include "agent/datapath/sock_programs.h"
+#include "agent/datapath/socket_memories.h"
 #include "agent/sockets/socket_ender.h"
 #include "test/kit/cgroup.h"
 #include "test/kit/echo.h"
-#include "test/kit/lacking_kernel.h"
 #include "test/kit/netns.h"
 #include "test/kit/process.h"
 
@@ -38,6 +38,7 @@ constexpr datapath::SockCapacities kSmall{.frontends = 256,
                                           .backends = 128,
                                           .affinities = 256,
                                           .clients = 256,
+                                          .connected = 1024,
                                           .spilled = 256};
 
 IpAddress ip(const char* text) {
@@ -74,8 +75,7 @@ bool has_error(const Client& client) {
   return ::poll(&poll, 1, 0) == 1 && (poll.revents & POLLERR) != 0;
 }
 
-// Both ways of finding them: by the kernel's iterator, where it lets us have one, and by asking each namespace.
-class SocketEndTest : public testing::TestWithParam<bool> {
+class SocketEndTest : public testing::Test {
  protected:
   static void SetUpTestSuite() { ASSERT_TRUE(testkit::enter_node_namespace("socket-end")); }
 
@@ -105,22 +105,17 @@ class SocketEndTest : public testing::TestWithParam<bool> {
     balancer_ = datapath::BpfLoadBalancer::open(*programs_, gone).value();
     clients_ = datapath::BpfSocketClients::open(*programs_).value();
     ASSERT_TRUE(programs_->attach(cgroup_->path()));
-    const auto open = [&] { dead_ = datapath::DeadSockets::open(*programs_).value(); };
-    if (GetParam()) {
-      open();
-    } else {
-      ASSERT_TRUE(testkit::on_kernel_without(BPF_LINK_CREATE, EPERM, open));
-      ASSERT_FALSE(dead_->can_list());
-    }
+    memories_ = datapath::SocketMemories::open(*programs_).value();
     registry_ = std::make_unique<metrics::Registry>();
     table_.emplace(std::vector<std::string>{"network"});
     thread_ = std::make_unique<LoopThread>("sockets");
     ender_ = std::make_unique<SocketEnder>(thread_->loop(), clock_,
                                            SocketEnder::Deps{.namespaces = table_->reader(),
                                                              .gone = std::move(gone_reader),
-                                                             .dead = *dead_,
+                                                             .memories = *memories_,
                                                              .registry = *registry_,
-                                                             .retry = std::chrono::milliseconds(10)});
+                                                             .retry = std::chrono::milliseconds(10),
+                                                             .sweep = sweep_});
     thread_->start();
   }
   void stop() {
@@ -128,7 +123,7 @@ class SocketEndTest : public testing::TestWithParam<bool> {
     ender_.reset();
     thread_.reset();
     table_.reset();
-    dead_.reset();
+    memories_.reset();
     clients_.reset();
     balancer_.reset();
     programs_.reset();
@@ -172,6 +167,7 @@ class SocketEndTest : public testing::TestWithParam<bool> {
     return sum;
   }
 
+  Duration sweep_ = std::chrono::hours(1);
   SystemClock clock_;
   model::ServedNetns node_;
   std::optional<testkit::TestCgroup> cgroup_;
@@ -179,7 +175,7 @@ class SocketEndTest : public testing::TestWithParam<bool> {
   std::unique_ptr<datapath::SockPrograms> programs_;
   std::unique_ptr<datapath::BpfLoadBalancer> balancer_;
   std::unique_ptr<datapath::BpfSocketClients> clients_;
-  std::unique_ptr<datapath::DeadSockets> dead_;
+  std::unique_ptr<datapath::SocketMemories> memories_;
   std::unique_ptr<metrics::Registry> registry_;
   std::optional<state::Table<model::ServedNetns>> table_;
   std::unique_ptr<LoopThread> thread_;
@@ -189,7 +185,7 @@ class SocketEndTest : public testing::TestWithParam<bool> {
 const Backend kGone4{ip("127.0.0.1"), 5001}, kStays4{ip("127.0.0.1"), 5002};
 const Backend kGone6{ip("::1"), 5001}, kStays6{ip("::1"), 5002};
 
-TEST_P(SocketEndTest, ExactlyTheSocketsOfADeadBackendEnd) {
+TEST_F(SocketEndTest, ExactlyTheSocketsOfADeadBackendEnd) {
   tell({node_});
   apply("dns4", "10.96.0.1", Protocol::kUdp, {kGone4});
   apply("dns6", "fd00:96::1", Protocol::kUdp, {kGone6});
@@ -212,11 +208,15 @@ TEST_P(SocketEndTest, ExactlyTheSocketsOfADeadBackendEnd) {
   EXPECT_TRUE(testkit::eventually([&] { return ended() == 3; }));
   for (const Client* client : {&by_another, &direct4, &direct6, &moved}) EXPECT_EQ(error_of(*client), 0);
   // An ended socket may connect again, and has the new backend.
-  EXPECT_TRUE(v4.connect({ip("10.96.0.1"), 53}));
+  ASSERT_TRUE(v4.connect({ip("10.96.0.1"), 53}));
+  apply("dns4", "10.96.0.1", Protocol::kUdp, {kGone4});
+  EXPECT_TRUE(testkit::eventually([&] { return has_error(v4); })) << "once more, though it was ended before";
+  EXPECT_EQ(error_of(v4), ECONNABORTED);
+  ASSERT_TRUE(v4.connect({ip("10.96.0.1"), 53}));
   EXPECT_TRUE(v4.send());
 }
 
-TEST_P(SocketEndTest, WhatStaysInTheSetGoesOnAndTcpDrains) {
+TEST_F(SocketEndTest, WhatStaysInTheSetGoesOnAndTcpDrains) {
   tell({node_});
   auto server = testkit::EchoServer::start(ip("127.0.0.1"), "server").value();
   const Backend live{server.endpoint().address, server.endpoint().port};
@@ -239,7 +239,7 @@ TEST_P(SocketEndTest, WhatStaysInTheSetGoesOnAndTcpDrains) {
   EXPECT_EQ(error_of(tcp), ECONNABORTED);
 }
 
-TEST_P(SocketEndTest, ARemovedServiceEndsItsSockets) {
+TEST_F(SocketEndTest, ARemovedServiceEndsItsSockets) {
   tell({node_});
   apply("dns", "10.96.0.1", Protocol::kUdp, {kGone4});
   const auto client = connected(Family::kV4, Protocol::kUdp, "10.96.0.1");
@@ -247,7 +247,7 @@ TEST_P(SocketEndTest, ARemovedServiceEndsItsSockets) {
   EXPECT_TRUE(testkit::eventually([&] { return has_error(client); }));
 }
 
-TEST_P(SocketEndTest, ManyBackendsAtOnce) {
+TEST_F(SocketEndTest, ManyBackendsAtOnce) {
   tell({node_});
   std::vector<Backend> backends;
   for (std::uint16_t port = 6000; port < 6100; ++port) backends.push_back({ip("127.0.0.1"), port});
@@ -261,7 +261,7 @@ TEST_P(SocketEndTest, ManyBackendsAtOnce) {
 }
 
 // In a hundred namespaces, each with a socket to the backend that dies and one to the backend that stays.
-TEST_P(SocketEndTest, InEveryNamespaceThatIsServed) {
+TEST_F(SocketEndTest, InEveryNamespaceThatIsServed) {
   constexpr int kPods = 100;
   apply("dies", "10.96.0.1", Protocol::kUdp, {kGone4});
   apply("lives", "10.96.0.2", Protocol::kUdp, {kStays4});
@@ -291,7 +291,7 @@ TEST_P(SocketEndTest, InEveryNamespaceThatIsServed) {
   for (const Client& client : living) EXPECT_EQ(error_of(client), 0);
 }
 
-TEST_P(SocketEndTest, AnAgentThatDiedInBetweenIsMadeUpFor) {
+TEST_F(SocketEndTest, AnAgentThatDiedInBetweenIsMadeUpFor) {
   tell({node_});
   apply("dns", "10.96.0.1", Protocol::kUdp, {kGone4});
   const auto dead = connected(Family::kV4, Protocol::kUdp, "10.96.0.1");
@@ -307,8 +307,33 @@ TEST_P(SocketEndTest, AnAgentThatDiedInBetweenIsMadeUpFor) {
   EXPECT_EQ(error_of(alive), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(ByIterator, SocketEndTest, testing::Values(true));
-INSTANTIATE_TEST_SUITE_P(ByAsking, SocketEndTest, testing::Values(false));
+// A memory that outlived its socket goes; those of sockets that are there stay, whatever they do.
+TEST_F(SocketEndTest, SweepsLeaveLivingSocketsAlone) {
+  stop();
+  sweep_ = std::chrono::milliseconds(5);
+  start();
+  tell({node_});
+  auto server = testkit::EchoServer::start(ip("127.0.0.1"), "server").value();
+  const Backend live{server.endpoint().address, server.endpoint().port};
+  apply("udp", "10.96.0.1", Protocol::kUdp, {live});
+  apply("tcp", "10.96.0.1", Protocol::kTcp, {live});
+  std::vector<Client> clients;
+  for (const Protocol protocol : {Protocol::kUdp, Protocol::kTcp}) {
+    for (const Family family : {Family::kV4, Family::kV6}) clients.push_back(connected(family, protocol, "10.96.0.1"));
+  }
+  auto map = *datapath::Map<std::uint32_t, socket_memory>::open(root_->map_path("sk_memory"));
+  const std::uint64_t nobody = (1ULL << 40) + 5;
+  const socket_memory stale{
+      .cookie = nobody, .netns = static_cast<std::uint32_t>(node_.cookie), .protocol = IPPROTO_UDP};
+  const std::uint32_t home = nobody & (map.capacity() - 1);
+  ASSERT_EQ(map.lookup(home).value()->cookie, 0U);
+  ASSERT_TRUE(map.update(home, stale));
+  EXPECT_TRUE(testkit::eventually([&] { return map.lookup(home).value()->cookie == 0; }));
+  for (const Client& client : clients) {
+    EXPECT_EQ(client.peer().value(), (Endpoint{ip("10.96.0.1"), 53}));
+    EXPECT_EQ(error_of(client), 0);
+  }
+}
 
 }  // namespace
 }  // namespace fairlead::sockets
