@@ -17,6 +17,8 @@ namespace fairlead::kube {
 namespace {
 
 constexpr const char* kServiceNameLabel = "kubernetes.io/service-name";
+// On slices of headless Services, and on others that no proxy is to serve; its value does not count.
+constexpr const char* kHeadlessLabel = "service.kubernetes.io/headless";
 constexpr std::uint32_t kDefaultAffinitySeconds = 10800;
 constexpr std::int64_t kDefaultGraceSeconds = 30;
 
@@ -133,6 +135,7 @@ Result<model::EndpointSlice> project_endpoint_slice(const k8s::EndpointSlice& fr
   model::EndpointSlice slice;
   slice.id = project_id(from.metadata());
   const auto& labels = from.metadata().labels();
+  if (labels.contains(kHeadlessLabel)) return slice;
   if (const auto at = labels.find(kServiceNameLabel); at != labels.end()) slice.service = at->second;
   if (from.addresstype() == "FQDN") return slice;
   if (from.addresstype() != "IPv4" && from.addresstype() != "IPv6") {

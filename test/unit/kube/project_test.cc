@@ -122,6 +122,17 @@ endpoints:
   EXPECT_EQ(row->endpoints, expected);
 }
 
+TEST(Project, ASliceForNoProxyIsOfNoService) {
+  const auto row = project_endpoint_slice(read_text<k8s::EndpointSlice>(R"(
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web, service.kubernetes.io/headless: ""}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1]}]
+)"));
+  ASSERT_TRUE(row) << row.error().what;
+  EXPECT_EQ(row->service, "");
+  EXPECT_TRUE(row->endpoints.empty());
+}
+
 TEST(Project, SlicesOfOtherFamilies) {
   EXPECT_TRUE(
       project_endpoint_slice(read_text<k8s::EndpointSlice>("{addressType: FQDN, endpoints: [{addresses: [a.b]}]}\n"))
