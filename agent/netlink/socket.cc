@@ -44,6 +44,13 @@ std::string device(std::uint32_t ifindex) {
   return fmt::format("device #{}", ifindex);
 }
 
+// One end of a veth, with one queue each way, as a veth has in any case: where no number is given the kernel makes one
+// a processor, and waits for two grace periods while it takes all but the first out of use.
+void put_veth_end(Message& message, const std::string& name, const Mac& mac, std::uint32_t mtu) {
+  message.text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, mac.data(), mac.size()).u32(IFLA_MTU, mtu);
+  message.u32(IFLA_NUM_TX_QUEUES, 1).u32(IFLA_NUM_RX_QUEUES, 1);
+}
+
 ifinfomsg link_header(std::uint32_t ifindex) {
   ifinfomsg header{};
   header.ifi_family = AF_UNSPEC;
@@ -79,14 +86,12 @@ Result<Socket> Socket::open() {
 
 Result<VethEnds> Socket::create_veth(const VethSpec& spec) {
   Message message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0));
-  message.text(IFLA_IFNAME, spec.name).bytes(IFLA_ADDRESS, spec.mac.data(), spec.mac.size()).u32(IFLA_MTU, spec.mtu);
+  put_veth_end(message, spec.name, spec.mac, spec.mtu);
   message.begin(IFLA_LINKINFO).text(IFLA_INFO_KIND, "veth").begin(IFLA_INFO_DATA).begin(VETH_INFO_PEER);
   const ifinfomsg peer = link_header(0);
   message.append(&peer, sizeof(peer));
-  message.text(IFLA_IFNAME, spec.peer_name)
-      .bytes(IFLA_ADDRESS, spec.peer_mac.data(), spec.peer_mac.size())
-      .u32(IFLA_MTU, spec.mtu)
-      .u32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(spec.peer_netns));
+  put_veth_end(message, spec.peer_name, spec.peer_mac, spec.mtu);
+  message.u32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(spec.peer_netns));
   message.end().end().end();
   FL_TRY(kernel_.exchange(message, fmt::format("create veth {} with peer {}", spec.name, spec.peer_name)));
   FL_LET(const Link link, find_link(spec.name));

@@ -15,49 +15,101 @@ constexpr const char* kModule = "network";
 
 }  // namespace
 
-Result<Json> Network::add(const Json& args) {
+void Network::add(const Json& args, Done done) {
+  auto asked = open_pod(args);
+  if (!asked) return done(std::unexpected(std::move(asked).error()));
+  const std::string key = asked->attachment.key();
+  if (auto same = renew(*asked)) return done(std::move(*same));
+  Making making{.job = std::move(*asked), .done = std::move(done), .mtu = config_.mtu};
+  if (auto reserved = reserve(making); !reserved) return making.done(std::unexpected(std::move(reserved).error()));
+  making_.emplace(key, std::move(making));
+  reserved_.push_back(key);
+  // Those that are in the loop's queue by now are written down together.
+  if (reserved_.size() == 1) loop_.post([this] { make_reserved(); });
+}
+
+void Network::make_reserved() {
+  const Result<> saved = save();
+  for (const std::string& key : std::exchange(reserved_, {})) {
+    Making& making = making_.at(key);
+    if (auto begun = saved ? make(making) : saved; !begun) {
+      made(key, std::move(begun));
+    } else {
+      connector_->connect(making.job, loop_, [this, key](Result<> connected) { made(key, std::move(connected)); });
+    }
+  }
+}
+
+Result<Connector::Job> Network::open_pod(const Json& args) const {
   FL_LET(Attachment attachment, parse_attachment(args, true));
   auto opened = netlink::open_netns(attachment.netns);
   if (!opened) return fail_with(std::move(opened).error(), "CNI_NETNS");
-  netlink::Netns& pod = *opened;
-  if (pod.cookie == own_cookie_) return fail(Code::kInvalid, "CNI_NETNS: {} is the node's own", attachment.netns);
-  const std::string key = attachment.key();
-  if (const auto at = endpoints_.find(key); at != endpoints_.end()) {
-    // Asked again: the same answer while it holds, else from the start.
-    Attachment& there = at->second.attachment;
-    if (there.netns_cookie == pod.cookie && there.asked == attachment.asked && verify(at->second, pod)) {
-      there.added_ns = boot_time_ns();
-      at->second.journaled = JournalText::entry(there);
-      FL_LET(const netlink::Link link, host_->find_link(device_name(there)));
-      return cni_result(there, link.mtu);
-    }
-    FL_TRY(detach(key));
-  }
-  FL_TRY(may_map(attachment));
+  if (opened->cookie == own_cookie_) return fail(Code::kInvalid, "CNI_NETNS: {} is the node's own", attachment.netns);
+  attachment.netns_cookie = opened->cookie;
   attachment.added_ns = boot_time_ns();
-  attachment.netns_cookie = pod.cookie;
+  return Connector::Job{std::move(attachment), std::move(*opened), {}, config_.node_ips};
+}
+
+// Asked again: the same answer while it holds, else nothing, and what is there is gone.
+std::optional<Result<Json>> Network::renew(Connector::Job& asked) {
+  const std::string key = asked.attachment.key();
+  const auto at = endpoints_.find(key);
+  if (at == endpoints_.end()) return {};
+  Attachment& there = at->second.attachment;
+  if (there.netns_cookie != asked.attachment.netns_cookie || there.asked != asked.attachment.asked ||
+      !verify(at->second, asked.pod)) {
+    if (auto detached = detach(key); !detached) return std::unexpected(std::move(detached).error());
+    return {};
+  }
+  there.added_ns = asked.attachment.added_ns;
+  at->second.journaled = JournalText::entry(there);
+  const auto link = host_->find_link(device_name(there));
+  if (!link) return std::unexpected(link.error());
+  return cni_result(there, link->mtu);
+}
+
+// Addresses and host ports, for this attachment alone.
+Result<> Network::reserve(Making& making) {
+  Attachment& attachment = making.job.attachment;
+  FL_TRY(may_map(attachment));
   FL_LET(attachment.addresses, allocate(attachment));
-  Undo undo;
-  undo.push_back([&] {
-    ipam_.release(attachment.addresses, clock_.wall());
+  endpoints_[attachment.key()] = {attachment, 0, JournalText::entry(attachment)};
+  making.undo.push_back([this, key = attachment.key(), addresses = attachment.addresses] {
+    ipam_.release(addresses, clock_.wall());
     endpoints_.erase(key);
     if (auto saved = save(); !saved) log::warn(kModule, "the journal is behind", {{"error", saved.error()}});
   });
-  endpoints_[key] = {attachment, 0, JournalText::entry(attachment)};
-  Result<std::uint32_t> made = fail(Code::kSystem, "not tried");
-  if (auto saved = save(); !saved) {
-    made = std::unexpected(std::move(saved).error());
+  return {};
+}
+
+// Known to the maps before it is connected.
+Result<> Network::make(Making& making) {
+  const Attachment& attachment = making.job.attachment;
+  FL_LET(making.job.ends, make_link(attachment, making.job.pod));
+  const std::uint32_t ifindex = making.job.ends.ifindex;
+  Endpoint& endpoint = endpoints_[attachment.key()];
+  endpoint.ifindex = ifindex;
+  making.undo.push_back([this, ifindex] { reaper_->remove(ifindex); });
+  making.undo.push_back([this, ifindex] { (void)programs_.erase(ifindex); });
+  FL_TRY(publish(endpoint));
+  making.undo.push_back([this, cookie = attachment.netns_cookie] { (void)sockets_.dismiss(cookie); });
+  return sockets_.admit(attachment.netns_cookie, attachment.addresses);
+}
+
+void Network::made(const std::string& key, Result<> connected) {
+  Making making = std::move(making_.extract(key).mapped());
+  const Endpoint& endpoint = endpoints_[key];
+  if (connected) {
+    namespaces_.upsert(key, served_netns(endpoint));
+    for (auto& [name, row] : host_ports(endpoint.attachment)) host_ports_.upsert(name, std::move(row));
+    making.done(cni_result(endpoint.attachment, making.mtu));
   } else {
-    made = attach(attachment, pod, undo);
+    Error error = std::move(connected).error();
+    auto failed = fail_with(std::move(error), fmt::format("pod {} ({})", endpoint.attachment.pod(), key));
+    for (auto step = making.undo.rbegin(); step != making.undo.rend(); ++step) (*step)();
+    making.done(std::move(failed));
   }
-  if (!made) {
-    for (auto step = undo.rbegin(); step != undo.rend(); ++step) (*step)();
-    return fail_with(std::move(made).error(), fmt::format("pod {} ({})", attachment.pod(), key));
-  }
-  endpoints_[key].ifindex = *made;
-  namespaces_.upsert(key, served_netns(endpoints_[key]));
-  for (auto& [name, row] : host_ports(attachment)) host_ports_.upsert(name, std::move(row));
-  return cni_result(attachment, config_.mtu);
+  for (Task& request : making.later) request();
 }
 
 Result<std::vector<IpAddress>> Network::allocate(const Attachment& attachment) {
@@ -125,22 +177,6 @@ Result<netlink::VethEnds> Network::make_link(const Attachment& attachment, const
   return fail(Code::kInvalid, "CNI_IFNAME: {} exists in {}", attachment.ifname, attachment.netns);
 }
 
-// The guard before either end is up; the host side up last, which says that all is done.
-Result<std::uint32_t> Network::attach(const Attachment& attachment, netlink::Netns& pod, Undo& undo) {
-  FL_LET(const netlink::VethEnds ends, make_link(attachment, pod));
-  const std::uint32_t ifindex = ends.ifindex;
-  undo.push_back([this, ifindex] { reaper_->remove(ifindex); });
-  undo.push_back([this, ifindex] { (void)programs_.erase(ifindex); });
-  FL_TRY(publish({attachment, ifindex}));
-  undo.push_back([this, cookie = attachment.netns_cookie] { (void)sockets_.dismiss(cookie); });
-  FL_TRY(sockets_.admit(attachment.netns_cookie, attachment.addresses));
-  FL_TRY(programs_.attach(ifindex));
-  FL_TRY(limit_rates(*host_, pod, ends, attachment));
-  FL_TRY(connect_pod_side(pod, ends.peer_ifindex, attachment));
-  FL_TRY(connect_host_side(*host_, ifindex, attachment, config_.node_ips));
-  return ifindex;
-}
-
 Result<Json> Network::del(const Json& args) {
   FL_LET(const Attachment attachment, parse_attachment(args, false));
   FL_TRY(detach(attachment.key()));
@@ -193,6 +229,7 @@ Result<Json> Network::gc(const Json& args) {
   std::vector<std::string> stale;
   for (const auto& [key, endpoint] : endpoints_) {
     const std::string& network = endpoint.attachment.network;
+    if (making_.contains(key)) continue;  // the runtime could not know of it when it made its list
     if ((network.empty() || network == list.network) && !list.valid.contains(key)) stale.push_back(key);
   }
   Result<> outcome;

@@ -45,6 +45,7 @@ Result<> Network::start() {
   FL_LET(netlink::Socket socket, netlink::Socket::open());
   host_ = std::make_unique<netlink::Socket>(std::move(socket));
   FL_LET(reaper_, DeviceReaper::start());
+  FL_LET(connector_, Connector::start(programs_));
   FL_LET(own_cookie_, netlink::own_netns_cookie());
   // Before the look at what there is: nothing is missed in between.
   FL_LET(link_watch_, netlink::LinkWatch::start(loop_, {.gone = [this](std::uint32_t ifindex) { lose_device(ifindex); },
@@ -70,17 +71,22 @@ void Network::answer(const Inspect& request, Reply<Json> reply) {
   const TimePoint begin = clock_.now();
   if (request.op.starts_with("cni.")) drain_spool();
   const auto attachment = parse_attachment(request.args, request.op == "cni.add");
-  if (request.op == "cni.del" && attachment) end_waiting(attachment->key());
-  if (request.op != "cni.add" || !attachment) return answer_now(request, begin, {}, std::move(reply));
+  const std::string key = attachment ? attachment->key() : "";
+  Done done = [this, op = request.op, begin, reply = std::move(reply)](Result<Json> result) mutable {
+    if (op.starts_with("cni.")) count(op, begin, result);
+    reply(std::move(result));
+  };
+  if (request.op == "cni.del") end_waiting(key);
+  if (request.op != "cni.add" || !attachment) return carry_out(request, key, {}, std::move(done));
   auto ended = std::make_shared<bool>(false);
-  waiting_.emplace(attachment->key(), ended);
-  await_pod(*attachment, [this, request, begin, ended = std::move(ended), key = attachment->key(),
-                          reply = std::move(reply)](Result<> known) mutable {
-    if (known && *ended) known = fail(Code::kCancelled, "{}: DEL came while ADD waited", key);
-    ended.reset();
-    std::erase_if(waiting_, [](const auto& entry) { return entry.second.expired(); });
-    answer_now(request, begin, std::move(known), std::move(reply));
-  });
+  waiting_.emplace(key, ended);
+  await_pod(*attachment,
+            [this, request, key, ended = std::move(ended), done = std::move(done)](Result<> known) mutable {
+              if (known && *ended) known = fail(Code::kCancelled, "{}: DEL came while ADD waited", key);
+              ended.reset();
+              std::erase_if(waiting_, [](const auto& entry) { return entry.second.expired(); });
+              carry_out(request, key, std::move(known), std::move(done));
+            });
 }
 
 void Network::await_pod(const Attachment& attachment, PodGate<model::Pod>::Go go) {
@@ -115,25 +121,35 @@ void Network::end_waiting(const std::string& key) {
   }
 }
 
-void Network::answer_now(const Inspect& request, TimePoint begin, Result<> before, Reply<Json> reply) {
-  Result<Json> result = before ? dispatch(request) : std::unexpected(std::move(before).error());
-  if (request.op.starts_with("cni.")) {
-    metrics::seconds_histogram(registry_, "fairlead_cni_request_seconds", "Time taken by requests of the CNI plugin",
-                               {{"op", request.op}})
-        .Observe(std::chrono::duration<double>(clock_.now() - begin).count());
-    if (!result) {
-      metrics::counter(registry_, "fairlead_cni_failures_total", "Failed requests of the CNI plugin",
-                       {{"op", request.op}, {"code", std::string(to_string(result.error().code))}})
-          .Increment();
-      log::warn(kModule, "a CNI request failed", {{"op", request.op}, {"error", result.error()}});
-    }
-    count_addresses();
+void Network::carry_out(const Inspect& request, const std::string& key, Result<> known, Done done) {
+  if (const auto at = making_.find(key); at != making_.end()) {
+    at->second.later.push_back(
+        [this, request, key, known = std::move(known), done = std::move(done)]() mutable {
+          carry_out(request, key, std::move(known), std::move(done));
+        });
+  } else if (!known) {
+    done(std::unexpected(std::move(known).error()));
+  } else if (request.op == "cni.add") {
+    add(request.args, std::move(done));
+  } else {
+    done(dispatch(request));
   }
-  reply(std::move(result));
+}
+
+void Network::count(const std::string& op, TimePoint begin, const Result<Json>& result) {
+  metrics::seconds_histogram(registry_, "fairlead_cni_request_seconds", "Time taken by requests of the CNI plugin",
+                             {{"op", op}})
+      .Observe(std::chrono::duration<double>(clock_.now() - begin).count());
+  if (!result) {
+    metrics::counter(registry_, "fairlead_cni_failures_total", "Failed requests of the CNI plugin",
+                     {{"op", op}, {"code", std::string(to_string(result.error().code))}})
+        .Increment();
+    log::warn(kModule, "a CNI request failed", {{"op", op}, {"error", result.error()}});
+  }
+  count_addresses();
 }
 
 Result<Json> Network::dispatch(const Inspect& request) {
-  if (request.op == "cni.add") return add(request.args);
   if (request.op == "cni.del") return del(request.args);
   if (request.op == "cni.check") return check(request.args);
   if (request.op == "cni.gc") return gc(request.args);
@@ -152,6 +168,7 @@ void Network::drain_spool() {
   }
   for (const SpooledDel& del : spool->dels) {
     const std::string key = del.container + "/" + del.ifname;
+    if (making_.contains(key)) continue;  // the next look will find it made
     const auto at = endpoints_.find(key);
     if (at != endpoints_.end() && at->second.attachment.added_ns < del.asked_ns) {
       log::info(kModule, "carrying out a DEL that no agent was there for", {{"container", key}});

@@ -14,9 +14,11 @@
 #include <vector>
 
 #include "agent/base/local_protocol.h"
+#include "agent/netlink/socket.h"
 #include "bench/lib/statistics.h"
 #include "bench/pod-network/node.h"
 #include "test/kit/netns.h"
+#include "test/kit/process.h"
 
 namespace fairlead::bench {
 namespace {
@@ -93,6 +95,17 @@ struct Pods {
   }
 };
 
+// Waits until the node has no devices of pods any more: they go in the background, by locks that an ADD needs too.
+Result<> await_no_devices() {
+  FL_LET(netlink::Socket host, netlink::Socket::open());
+  const auto gone = [&] {
+    const auto links = host.links();
+    return links && std::ranges::none_of(*links, [](const netlink::Link& link) { return link.kind == "veth"; });
+  };
+  if (testkit::eventually(gone)) return {};
+  return fail(Code::kTimeout, "devices of deleted pods are still there");
+}
+
 // All of `pods` one after another; they are deleted afterwards.
 Result<std::vector<double>> one_by_one(const Plugin& plugin, const Pods& pods) {
   std::vector<double> samples;
@@ -105,6 +118,7 @@ Result<std::vector<double>> one_by_one(const Plugin& plugin, const Pods& pods) {
 }
 
 Result<std::vector<double>> at_once(const Plugin& plugin, const Pods& pods) {
+  FL_TRY(await_no_devices());
   std::vector<Result<double>> results(pods.names.size(), 0.0);
   {
     std::vector<std::jthread> threads;
@@ -170,8 +184,7 @@ void report_both(Report& report, const std::string& text, const std::vector<doub
 }
 
 // The agent's part alone: no process, no socket.
-Result<> measure_agent(Node& node, Report& report) {
-  FL_LET(const Pods pods, Pods::make("agent-", kOneByOne));
+Result<> measure_agent(Node& node, const Pods& pods, Report& report) {
   std::vector<double> samples;
   for (std::size_t i = 0; i < kOneByOne; ++i) {
     const Json args{{"container", pods.names[i]}, {"ifname", "eth0"}, {"netns", pods.namespaces[i].path()}};
@@ -191,27 +204,29 @@ Result<> measure_adds(Report& report) {
   const bool has_reference = std::filesystem::exists(kReference);
   FL_LET(const Plugin mine, ours());
   FL_LET(const Plugin peer, reference());
-  std::vector<double> my_samples;
-  std::vector<double> peer_samples;
-  {
-    FL_LET(const Pods pods, Pods::make("mine-", kOneByOne));
-    FL_LET(my_samples, one_by_one(mine, pods));
+  // All namespaces are made before and ended after all else: the kernel holds the lock that every ADD needs for tens of
+  // milliseconds while it ends some.
+  FL_LET(const Pods my_pods, Pods::make("mine-", kOneByOne));
+  FL_LET(const Pods peer_pods, Pods::make("peer-", has_reference ? kOneByOne : 0));
+  FL_LET(const Pods agent_pods, Pods::make("agent-", kOneByOne));
+  std::vector<Pods> my_rounds, peer_rounds;
+  for (std::size_t round = 0; round < kRounds; ++round) {
+    FL_LET(Pods of_mine, Pods::make(fmt::format("m{}-", round), kAtOnce));
+    FL_LET(Pods of_peer, Pods::make(fmt::format("p{}-", round), has_reference ? kAtOnce : 0));
+    my_rounds.push_back(std::move(of_mine));
+    peer_rounds.push_back(std::move(of_peer));
   }
-  if (has_reference) {
-    FL_LET(const Pods pods, Pods::make("peer-", kOneByOne));
-    FL_LET(peer_samples, one_by_one(peer, pods));
-  }
+
+  FL_LET(auto my_samples, one_by_one(mine, my_pods));
+  FL_LET(auto peer_samples, one_by_one(peer, peer_pods));
   report_both(report, "ADD, 110 one after another", my_samples, peer_samples, 10, {});
-  FL_TRY(measure_agent(*node, report));
+  FL_TRY(measure_agent(*node, agent_pods, report));
   my_samples.clear();
   peer_samples.clear();
   for (std::size_t round = 0; round < kRounds; ++round) {
-    FL_LET(const Pods my_pods, Pods::make(fmt::format("m{}-", round), kAtOnce));
-    FL_LET(const auto my_round, at_once(mine, my_pods));
+    FL_LET(const auto my_round, at_once(mine, my_rounds[round]));
     my_samples.insert(my_samples.end(), my_round.begin(), my_round.end());
-    if (!has_reference) continue;
-    FL_LET(const Pods peer_pods, Pods::make(fmt::format("p{}-", round), kAtOnce));
-    FL_LET(const auto peer_round, at_once(peer, peer_pods));
+    FL_LET(const auto peer_round, at_once(peer, peer_rounds[round]));
     peer_samples.insert(peer_samples.end(), peer_round.begin(), peer_round.end());
   }
   report_both(report, "ADD, 20 at once", my_samples, peer_samples, {}, 30);
