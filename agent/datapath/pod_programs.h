@@ -46,7 +46,8 @@ struct VerdictCount {
   std::uint64_t bytes = 0;
 };
 
-// Thread: the network domain's loop; attach() on any. Implemented over pinned maps by BpfPodPrograms; a fake serves unit tests.
+// Thread: the network domain's loop; attach() on any. Implemented over pinned maps by BpfPodPrograms; a fake serves
+// unit tests.
 class PodPrograms {
  public:
   virtual ~PodPrograms() = default;

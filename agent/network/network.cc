@@ -123,10 +123,9 @@ void Network::end_waiting(const std::string& key) {
 
 void Network::carry_out(const Inspect& request, const std::string& key, Result<> known, Done done) {
   if (const auto at = making_.find(key); at != making_.end()) {
-    at->second.later.push_back(
-        [this, request, key, known = std::move(known), done = std::move(done)]() mutable {
-          carry_out(request, key, std::move(known), std::move(done));
-        });
+    at->second.later.push_back([this, request, key, known = std::move(known), done = std::move(done)]() mutable {
+      carry_out(request, key, std::move(known), std::move(done));
+    });
   } else if (!known) {
     done(std::unexpected(std::move(known).error()));
   } else if (request.op == "cni.add") {

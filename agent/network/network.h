@@ -47,9 +47,9 @@ struct NetworkConfig {
 };
 
 // Owner: Agent. Thread: its loop's, in the node's network namespace. Cost: an ADD takes about half a millisecond of the
-// loop and as much of the connector's thread, a DEL less; a device's deletion goes on in the background. Counts: fairlead_cni_request_seconds{op},
-// fairlead_cni_failures_total{op,code}, fairlead_cni_spooled_dels_total, fairlead_ipam_addresses{family,state},
-// fairlead_ipam_exhausted_total, fairlead_pod_packets_total{verdict}.
+// loop and as much of the connector's thread, a DEL less; a device's deletion goes on in the background. Counts:
+// fairlead_cni_request_seconds{op}, fairlead_cni_failures_total{op,code}, fairlead_cni_spooled_dels_total,
+// fairlead_ipam_addresses{family,state}, fairlead_ipam_exhausted_total, fairlead_pod_packets_total{verdict}.
 //
 // Requests (op, args → result):
 //   cni.add    {container, ifname, netns, network, podNamespace, podName, podUid, runtimeConfig} → the CNI result

@@ -249,6 +249,23 @@ TEST_F(Cni, ADelEndsAnAddThatStillWaits) {
   EXPECT_TRUE(endpoints().empty());
 }
 
+TEST_F(Cni, ADelWaitsForAnAddThatIsBeingMade) {
+  const PodNetns netns = make("a");
+  const Json args{{"container", "a"}, {"ifname", "eth0"}, {"netns", netns.path()}};
+  Loop loop;
+  std::vector<std::string> answered;
+  const auto ask = [&](const std::string& op) {
+    node_->requests().call(loop, {op, args}, std::chrono::minutes(1), [&, op](const Result<Json>& answer) {
+      answered.push_back(op + (answer ? "" : ": " + answer.error().message()));
+      if (answered.size() == 3) loop.stop();
+    });
+  };
+  for (const char* op : {"cni.add", "cni.del", "cni.del"}) ask(op);
+  loop.run();
+  EXPECT_EQ(answered, (std::vector<std::string>{"cni.add", "cni.del", "cni.del"}));
+  EXPECT_TRUE(endpoints().empty());
+}
+
 TEST_F(Cni, AFullDiskIsSaidAndHarmsNobody) {
   const std::string disk = testkit::folder() + "/disk";
   std::filesystem::create_directories(disk);
