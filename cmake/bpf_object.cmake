@@ -1,6 +1,6 @@
 # bpf_object(x.bpf.c): builds one BPF object and its skeleton header <x.skel.h>, with header dependencies, as target
-# bpf_x (link it to see the header). vmlinux.h is made from the running kernel's BTF, in the build folder only. A library
-# header may hold callbacks, which cannot be inline, that not every object uses.
+# bpf_x (link it to see the header). A library header may hold callbacks, which cannot be inline, that not every object
+# uses.
 find_program(CLANG NAMES clang-19 REQUIRED)
 find_program(LLVM_STRIP NAMES llvm-strip-19 REQUIRED)
 find_program(BPFTOOL NAMES bpftool PATHS /usr/sbin REQUIRED)
@@ -8,12 +8,6 @@ pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
 
 set(BPF_GENERATED ${CMAKE_BINARY_DIR}/bpf)
 file(MAKE_DIRECTORY ${BPF_GENERATED})
-
-add_custom_command(
-  OUTPUT ${BPF_GENERATED}/vmlinux.h
-  COMMAND ${BPFTOOL} btf dump file /sys/kernel/btf/vmlinux format c > ${BPF_GENERATED}/vmlinux.h
-  COMMENT "BTF vmlinux.h" VERBATIM)
-add_custom_target(bpf_vmlinux DEPENDS ${BPF_GENERATED}/vmlinux.h)
 
 function(bpf_object source)
   get_filename_component(file ${source} NAME)
@@ -27,7 +21,7 @@ function(bpf_object source)
             -D__TARGET_ARCH_x86 -I${CMAKE_SOURCE_DIR} -I${BPF_GENERATED} -isystem /usr/include/x86_64-linux-gnu
             -MD -MF ${object}.d -MT ${object} -c ${in} -o ${object}
     COMMAND ${LLVM_STRIP} -g ${object}
-    DEPENDS ${in} bpf_vmlinux
+    DEPENDS ${in}
     DEPFILE ${object}.d
     COMMENT "BPF ${name}" VERBATIM)
   add_custom_command(

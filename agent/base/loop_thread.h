@@ -12,8 +12,8 @@
 
 namespace fairlead {
 
-// Owner: Agent. What lives on the loop is made before start(), or touches it only by post() until
-// its own start() runs there, and is destroyed after join().
+// Owner: whoever made it. What lives on the loop is made before start(), or touches it only by post() until its own
+// start() runs there, and is destroyed after join().
 class LoopThread {
  public:
   // `name` shows in ps and top; 15 characters at most.

@@ -13,16 +13,14 @@ Result<std::unique_ptr<DeviceReaper>> DeviceReaper::start() {
   return std::unique_ptr<DeviceReaper>(new DeviceReaper(std::move(socket)));
 }
 
-DeviceReaper::DeviceReaper(netlink::Socket socket) : socket_(std::move(socket)), thread_([this] { loop_.run(); }) {}
-
-DeviceReaper::~DeviceReaper() {
-  loop_.stop();
+DeviceReaper::DeviceReaper(netlink::Socket socket) : socket_(std::move(socket)) {
+  thread_.start();
 }
 
 void DeviceReaper::remove(std::uint32_t ifindex) {
-  loop_.post([this, ifindex] {
+  thread_.loop().post([this, ifindex] {
     // What was asked for by now is in the loop's queue, before this.
-    if (doomed_.empty()) loop_.post([this] { delete_doomed(); });
+    if (doomed_.empty()) thread_.loop().post([this] { delete_doomed(); });
     doomed_.push_back(ifindex);
   });
 }

@@ -5,10 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "agent/base/loop.h"
+#include "agent/base/loop_thread.h"
 #include "agent/netlink/socket.h"
 
 namespace fairlead::network {
@@ -18,7 +17,6 @@ namespace fairlead::network {
 class DeviceReaper {
  public:
   static Result<std::unique_ptr<DeviceReaper>> start();
-  ~DeviceReaper();
 
   // By ifindex: a new device may have the old one's name by then. Any thread.
   void remove(std::uint32_t ifindex);
@@ -29,8 +27,7 @@ class DeviceReaper {
 
   netlink::Socket socket_;             // the thread's, like the next
   std::vector<std::uint32_t> doomed_;  // those that came while others were deleted go together
-  Loop loop_;
-  std::jthread thread_;
+  LoopThread thread_{"device-reaper"};
 };
 
 }  // namespace fairlead::network
