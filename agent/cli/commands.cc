@@ -27,7 +27,8 @@ std::string cluster_ips(const Json& row) {
 
 std::string service_state(const Json& row) {
   const std::string error = cell_text(at(row, "error"));
-  return error.empty() ? "ok" : error;
+  if (!error.empty()) return error;
+  return at(row, "other_proxy") == true ? "another proxy's" : "ok";
 }
 
 std::vector<Column> service_columns() {

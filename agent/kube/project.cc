@@ -19,6 +19,8 @@ namespace {
 constexpr const char* kServiceNameLabel = "kubernetes.io/service-name";
 // On slices of headless Services, and on others that no proxy is to serve; its value does not count.
 constexpr const char* kHeadlessLabel = "service.kubernetes.io/headless";
+// On Services that another proxy than the cluster's own is to serve; its value does not count.
+constexpr const char* kProxyNameLabel = "service.kubernetes.io/service-proxy-name";
 constexpr std::uint32_t kDefaultAffinitySeconds = 10800;
 constexpr std::int64_t kDefaultGraceSeconds = 30;
 
@@ -90,6 +92,7 @@ Result<model::Service> project_service(const k8s::Service& from) {
     return fail(Code::kInvalid, "spec.type: \"{}\" is not a type of Service", spec.type());
   }
 
+  service.other_proxy = from.metadata().labels().contains(kProxyNameLabel);
   service.headless = spec.clusterip() == "None";
   if (!service.headless) {
     std::vector<std::string> texts(spec.clusterips().begin(), spec.clusterips().end());

@@ -55,7 +55,8 @@ enum class ServiceType { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
 struct Service {
   ObjectId id;
   ServiceType type = ServiceType::kClusterIp;
-  bool headless = false;  // clusterIP: None
+  bool headless = false;     // clusterIP: None
+  bool other_proxy = false;  // by label: another proxy serves it, and this one leaves it alone
   std::vector<IpAddress> cluster_ips;
   std::vector<Family> families;  // as ipFamilies says, first is primary
   std::vector<ServicePort> ports;

@@ -76,6 +76,7 @@ Json service_json(const std::string& key, const ServiceState& state, const Known
           {"name", service.id.name},
           {"type", type_name(service.type)},
           {"headless", service.headless},
+          {"other_proxy", service.other_proxy},
           {"cluster_ips", std::move(addresses)},
           {"ports", std::move(ports)},
           {"backends", state.backends},
@@ -95,6 +96,7 @@ struct PortUse {
 PortUse port_use(const ServiceState& state, const model::ServicePort& port, const Known& known) {
   const model::Service& service = service_of(state);
   PortUse all;
+  if (!is_served(service)) return all;
   for (const Family family : {Family::kV4, Family::kV6}) {
     if (std::ranges::find(service.cluster_ips, family, &IpAddress::family) == service.cluster_ips.end()) continue;
     const datapath::ServiceUse counted = known.balancer.use(entry_name(service, port, family));

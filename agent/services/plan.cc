@@ -110,6 +110,10 @@ void weigh(const model::Service& service, Candidates& candidates) {
 
 }  // namespace
 
+bool is_served(const model::Service& service) {
+  return !service.headless && !service.other_proxy && service.type != model::ServiceType::kExternalName;
+}
+
 std::string entry_name(const model::Service& service, const model::ServicePort& port, Family family) {
   return fmt::format("{}:{}/{}/{}", service.id.key(), port.port, to_string(port.protocol), static_cast<int>(family));
 }
@@ -142,7 +146,7 @@ std::vector<PlannedBackend> compute_backends(const model::Service& service, cons
 ServicePlan compute_service_plan(const model::Service& service, const EndpointSlices& slices, const LocalPods& local,
                                  const Site& site) {
   ServicePlan plan;
-  if (service.headless || service.type == model::ServiceType::kExternalName) return plan;
+  if (!is_served(service)) return plan;
   for (const Family family : {Family::kV4, Family::kV6}) {
     std::vector<IpAddress> addresses;
     std::ranges::copy_if(service.cluster_ips, std::back_inserter(addresses),

@@ -48,6 +48,8 @@ struct ServicePlan {
   bool operator==(const ServicePlan&) const = default;
 };
 
+// False for headless and ExternalName Services, and those that are another proxy's.
+bool is_served(const model::Service& service);
 std::string entry_name(const model::Service& service, const model::ServicePort& port, Family family);
 Balancing balancing_of(const model::Service& service, const Site& site);
 
@@ -67,7 +69,7 @@ std::vector<PlannedBackend> compute_backends(const model::Service& service, cons
                                              Family family, const EndpointSlices& slices, const LocalPods& local,
                                              const Site& site);
 
-// Headless and ExternalName Services, and those without an address, have no entries. A port without active endpoints
+// Services that are not served, and those without an address, have no entries. A port without active endpoints
 // has an entry without backends: connects to it are refused. Endpoints that are listed and not active drain: they keep
 // the connections that they have.
 ServicePlan compute_service_plan(const model::Service& service, const EndpointSlices& slices, const LocalPods& local,

@@ -26,13 +26,18 @@ TEST(RenderTable, Services) {
                {"name": "dns", "port": 53, "protocol": "UDP", "node_port": 30053}],
      "balancing": "random", "backends": 3, "error": ""},
     {"namespace": "kube-system", "name": "db", "type": "ClusterIP", "headless": true, "cluster_ips": [], "ports": [],
-     "balancing": "maglev", "backends": 0, "error": "map fl_service: full"}])");
-  EXPECT_EQ(render_table(rows, columns_of("service.list")),
-            "NAMESPACE     NAME   TYPE        CLUSTER-IP           PORT(S)               ALGORITHM   BACKENDS   STATE\n"
-            "default       web    ClusterIP   10.96.0.10,fd00::a   80/TCP,53:30053/UDP   random      3          ok\n"
-            "kube-system   db     ClusterIP   None                 <none>                maglev      0          map "
-            "fl_service: "
-            "full\n");
+     "balancing": "maglev", "backends": 0, "error": "map fl_service: full"},
+    {"namespace": "shop", "name": "far", "type": "ClusterIP", "headless": false, "other_proxy": true, "cluster_ips": ["10.96.0.11"],
+     "ports": [], "balancing": "random", "backends": 0, "error": ""}])");
+  EXPECT_EQ(
+      render_table(rows, columns_of("service.list")),
+      "NAMESPACE     NAME   TYPE        CLUSTER-IP           PORT(S)               ALGORITHM   BACKENDS   STATE\n"
+      "default       web    ClusterIP   10.96.0.10,fd00::a   80/TCP,53:30053/UDP   random      3          ok\n"
+      "kube-system   db     ClusterIP   None                 <none>                maglev      0          map "
+      "fl_service: "
+      "full\n"
+      "shop          far    ClusterIP   10.96.0.11           <none>                random      0          another "
+      "proxy's\n");
 }
 
 TEST(RenderTable, Backends) {

@@ -52,6 +52,18 @@ spec:
   EXPECT_EQ(*row, expected);
 }
 
+TEST(Project, ALabelGivesAServiceToAnotherProxy) {
+  for (const auto& [labels, others] :
+       std::map<std::string, bool>{{"{}", false},
+                                   {"{service.kubernetes.io/service-proxy-name: mesh}", true},
+                                   {"{service.kubernetes.io/service-proxy-name: ''}", true},
+                                   {"{service.kubernetes.io/headless: ''}", false}}) {  // which counts on slices only
+    const auto row = project_service(read_text<k8s::Service>("metadata: {name: web, labels: " + labels + "}\n"));
+    ASSERT_TRUE(row) << row.error().what;
+    EXPECT_EQ(row->other_proxy, others) << labels;
+  }
+}
+
 TEST(Project, ANode) {
   const auto row = project_node(read_text<k8s::Node>(R"(
 metadata: {name: n1, uid: u1, labels: {a: b}}

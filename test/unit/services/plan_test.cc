@@ -96,12 +96,14 @@ TEST(ServicePlan, PortsAreMatchedByNameAndProtocol) {
   EXPECT_EQ(backends(plan, "default/dns:9153/TCP/4"), "");
 }
 
-TEST(ServicePlan, HeadlessExternalNameAndUnaddressedGiveNothing) {
+TEST(ServicePlan, WhatIsNotServedOrUnaddressedGivesNothing) {
   model::Service headless = service("web", {});
   headless.headless = true;
   model::Service external = service("web");
   external.type = model::ServiceType::kExternalName;
-  for (const auto& each : {headless, external, service("web", {})}) {
+  model::Service others = service("web");
+  others.other_proxy = true;
+  for (const auto& each : {headless, external, others, service("web", {})}) {
     EXPECT_EQ(compute_service_plan(each, {shared(slice("web", "a", {endpoint("10.0.0.1")}))}, {}, kSite),
               ServicePlan());
   }

@@ -84,6 +84,27 @@ TEST_F(ServicesTest, RemovedPortsAndServicesLeaveTheMaps) {
   EXPECT_EQ(ask("services.sync").value()["services"], 0);
 }
 
+TEST_F(ServicesTest, AServiceIsLeftToAnotherProxyAndTakenBack) {
+  declare("web", 10, {"10.0.0.1"});
+  start();
+  auto others = service("web");
+  others.other_proxy = true;
+  services.upsert("default/web", others);
+  loop.poll();
+  EXPECT_TRUE(balancer.entries.empty());
+  const Json shown = ask("service.get", {{"name", "web"}}).value();
+  EXPECT_EQ(shown["other_proxy"], true);
+  EXPECT_EQ(shown["backends"], 0);
+  EXPECT_EQ(shown["ports"][0]["backends"], Json::array());
+  balancer.calls.clear();
+  list("web", {"10.0.0.2"});
+  loop.poll();
+  EXPECT_TRUE(balancer.calls.empty());
+  services.upsert("default/web", service("web"));
+  loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2");
+}
+
 TEST_F(ServicesTest, AFailedRemovalIsTriedAgain) {
   declare("web", 10, {"10.0.0.1"});
   start();
@@ -286,9 +307,16 @@ TEST_F(ServicesTest, AnswersQuestions) {
   start();
 
   const Json port{{"name", ""}, {"port", 80}, {"protocol", "TCP"}, {"target_port", 8080}, {"node_port", 0}};
-  Json want{{"namespace", "default"}, {"name", "web"},   {"type", "ClusterIP"},
-            {"headless", false},      {"error", ""},     {"cluster_ips", Json::array({"10.96.0.10"})},
-            {"backends", 1},          {"ports", {port}}, {"affinity_timeout_seconds", 600}};
+  Json want{{"namespace", "default"},
+            {"name", "web"},
+            {"type", "ClusterIP"},
+            {"headless", false},
+            {"error", ""},
+            {"cluster_ips", Json::array({"10.96.0.10"})},
+            {"other_proxy", false},
+            {"backends", 1},
+            {"ports", {port}},
+            {"affinity_timeout_seconds", 600}};
   want.update(
       {{"balancing", "maglev"}, {"internal_traffic_policy", "Cluster"}, {"traffic_distribution", "PreferSameNode"}});
   EXPECT_EQ(ask("service.list", {{"namespace", "default"}}).value(), Json::array({want}));

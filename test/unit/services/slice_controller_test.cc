@@ -105,6 +105,12 @@ TEST(Slices, PublishNotReadyMakesEveryPodReady) {
             std::vector{endpoint("10.0.0.1", "a", true, false, true)});
 }
 
+TEST(Slices, ServicesOfAnotherProxyHaveThemToo) {
+  model::Service others = service("web");
+  others.other_proxy = true;
+  EXPECT_EQ(slices_of(others, {shared(pod("a", "web", {"10.0.0.1"}))}).size(), 1U);
+}
+
 TEST(Slices, HeadlessServicesHaveThemToo) {
   model::Service headless = service("web", {});
   headless.headless = true;
