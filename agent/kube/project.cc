@@ -6,6 +6,7 @@
 #include <k8s/node.pb.h>
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
+#include <spdlog/fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
@@ -65,6 +66,22 @@ void project_annotations(const k8s::ObjectMeta& meta, model::Service& service) {
   };
   read(kBalancingAnnotation, read_balancing, [&](Balancing value) { service.balancing = value; });
   read(kZoneWeightsAnnotation, read_zone_weights, [&](auto value) { service.zone_weights = std::move(value); });
+}
+
+// The ways in from outside that a Service asks for: none is served yet.
+void note_ways_in(const k8s::Service& from, model::Service& service) {
+  if (service.other_proxy) return;
+  const k8s::ServiceSpec& spec = from.spec();
+  std::vector<std::string> fields;
+  if (spec.type() == "NodePort" || spec.type() == "LoadBalancer") fields.push_back("spec.type " + spec.type());
+  for (std::size_t i = 0; i < service.ports.size(); ++i) {
+    if (service.ports[i].node_port != 0) fields.push_back(fmt::format("spec.ports[{}].nodePort", i));
+  }
+  if (!spec.externalips().empty()) fields.emplace_back("spec.externalIPs");
+  if (!from.status().loadbalancer().ingress().empty()) fields.emplace_back("status.loadBalancer.ingress");
+  if (fields.empty()) return;
+  service.unread.push_back(
+      fmt::format("{}: not served by this release, which serves ClusterIPs alone", fmt::join(fields, ", ")));
 }
 
 template <class Hints>
@@ -131,6 +148,7 @@ Result<model::Service> project_service(const k8s::Service& from) {
     service.distribution = Distribution::kSameZone;
   }
   project_annotations(from.metadata(), service);
+  note_ways_in(from, service);
   return service;
 }
 

@@ -69,7 +69,7 @@ struct Service {
   std::optional<Balancing> balancing;  // by annotation
   std::map<std::string, std::uint32_t>
       zone_weights;                 // by annotation: what a backend of the zone weighs; 0 … kMaxWeight
-  std::vector<std::string> unread;  // annotations of ours without effect, and why
+  std::vector<std::string> unread;  // annotations of ours and fields that are without effect here, and why
   auto operator<=>(const Service&) const = default;
 };
 

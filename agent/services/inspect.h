@@ -11,10 +11,11 @@
 //   backend.list  {namespace?, name?} → [{namespace, service, service_port, protocol, port_name, and as above}]
 //
 // With `other_proxy`, by label, another proxy serves it. `backends` in service.list counts those in the maps. `error`
-// is "" or why the Service is not in force; `unread` says which of our annotations are without effect. `state` is
-// "active" (gets new connections), "terminating", "not-ready", or "unused" (ready, but traffic policy, hints or weights
-// prefer others). `hits` are connections since the port or the backend has been in the maps; `open` those to the
-// backend that have not been seen to end. `namespace` defaults to "default" in service.get only.
+// is "" or why the Service is not in force; `unread` says which of our annotations, and which ways in from outside, are
+// without effect. `state` is "active" (gets new connections), "terminating", "not-ready", or "unused" (ready, but
+// traffic policy, hints or weights prefer others). `hits` are connections since the port or the backend has been in the
+// maps; `open` those to the backend that have not been seen to end. `namespace` defaults to "default" in service.get
+// only.
 #pragma once
 
 #include <map>

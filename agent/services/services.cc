@@ -268,7 +268,7 @@ void Services::warn_unread(ServiceState& state) const {
   const std::vector<std::string> unread = state.declared ? state.declared->unread : std::vector<std::string>();
   if (std::exchange(state.unread, unread) == unread) return;
   for (const std::string& why : unread) {
-    log::warn(kModule, "annotation is without effect", {{"service", state.declared->id.key()}, {"why", why}});
+    log::warn(kModule, "a part of a Service is without effect", {{"service", state.declared->id.key()}, {"why", why}});
   }
 }
 

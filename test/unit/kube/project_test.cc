@@ -49,6 +49,8 @@ spec:
   expected.selector = {{"app", "web"}};
   expected.affinity_timeout_s = 60;
   expected.publish_not_ready = true;
+  expected.unread = {
+      "spec.type NodePort, spec.ports[0].nodePort: not served by this release, which serves ClusterIPs alone"};
   EXPECT_EQ(*row, expected);
 }
 
@@ -61,6 +63,26 @@ TEST(Project, ALabelGivesAServiceToAnotherProxy) {
     const auto row = project_service(read_text<k8s::Service>("metadata: {name: web, labels: " + labels + "}\n"));
     ASSERT_TRUE(row) << row.error().what;
     EXPECT_EQ(row->other_proxy, others) << labels;
+  }
+}
+
+TEST(Project, WaysInFromOutsideAreNamed) {
+  for (const auto& [text, fields] : std::map<std::string, std::string>{
+           {"spec: {ports: [{port: 80}], externalTrafficPolicy: Local, loadBalancerIP: 192.0.2.1}", ""},
+           {"spec: {ports: [{port: 80}], externalIPs: [192.0.2.1, 192.0.2.2]}", "spec.externalIPs"},
+           {"spec: {type: NodePort, ports: [{port: 80}]}", "spec.type NodePort"},
+           {"spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}, {port: 81}, {port: 82, nodePort: 30082}]}",
+            "spec.type NodePort, spec.ports[0].nodePort, spec.ports[2].nodePort"},
+           {"spec: {type: LoadBalancer, ports: [{port: 80}]}\nstatus: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}",
+            "spec.type LoadBalancer, status.loadBalancer.ingress"},
+           {"spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}], externalIPs: [192.0.2.1]}\n"
+            "metadata: {labels: {service.kubernetes.io/service-proxy-name: mesh}}",
+            ""}}) {
+    const auto row = project_service(read_text<k8s::Service>(text + "\n"));
+    ASSERT_TRUE(row) << row.error().what;
+    std::vector<std::string> want;
+    if (!fields.empty()) want = {fields + ": not served by this release, which serves ClusterIPs alone"};
+    EXPECT_EQ(row->unread, want) << text;
   }
 }
 

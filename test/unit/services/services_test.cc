@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/services/services.h"
 
+#include "test/kit/log_lines.h"
 #include "test/unit/services/services_fixture.h"
 
 namespace fairlead::services {
@@ -102,6 +103,25 @@ TEST_F(ServicesTest, AServiceIsLeftToAnotherProxyAndTakenBack) {
   EXPECT_TRUE(balancer.calls.empty());
   services.upsert("default/web", service("web"));
   loop.poll();
+  EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2");
+}
+
+TEST_F(ServicesTest, SaysOnceWhatIsWithoutEffect) {
+  declare("web", 10, {"10.0.0.1"});
+  start();
+  testkit::LogLines log;
+  auto asking = service("web");
+  asking.unread = {"spec.externalIPs: not served"};
+  services.upsert("default/web", asking);
+  loop.poll();
+  EXPECT_EQ(log.take(), std::vector<std::string>{"services: a part of a Service is without effect "
+                                                 "service=default/web why=\"spec.externalIPs: not served\""});
+  EXPECT_EQ(ask("service.get", {{"name", "web"}}).value()["unread"], Json{"spec.externalIPs: not served"});
+  asking.publish_not_ready = true;
+  services.upsert("default/web", asking);
+  list("web", {"10.0.0.2"});
+  loop.poll();
+  EXPECT_EQ(log.take(), std::vector<std::string>());
   EXPECT_EQ(balancer.backends(kWeb), "10.0.0.2");
 }
 
