@@ -28,7 +28,6 @@
 // threads are joined in that order, and only then is anything destroyed. Pins, devices and pods stay as they are.
 #pragma once
 
-#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -62,6 +61,7 @@
 #include "agent/model/rows.h"
 #include "agent/network/network.h"
 #include "agent/node/node.h"
+#include "agent/object_tables.h"
 #include "agent/observe/status_hub.h"
 #include "agent/pods/pods.h"
 #include "agent/policy/policy.h"
@@ -110,7 +110,10 @@ class Agent {
   bool runs_pods() const { return config_.mode == config::Mode::kNode; }
   bool has_static_pods() const { return runs_pods() && !config_.static_pod_path.empty(); }
   std::string source() const { return uses_manifests() ? kManifestSource : kube::kApiSource; }
-  static std::vector<std::string> sources(std::initializer_list<std::optional<std::string>> named);
+  // A table's source that is there in some set-ups only.
+  static std::vector<std::string> only_if(bool there, const char* source) {
+    return there ? std::vector<std::string>{source} : std::vector<std::string>();
+  }
 
   // agent_services.cc
   datapath::PodCapacities capacities() const;
@@ -153,21 +156,10 @@ class Agent {
                                           &network_thread_, &policy_thread_, &routing_thread_,
                                           &sockets_thread_, &flows_thread_};  // in stop order
 
-  state::Table<model::Service> services_table_{{source()}};
-  state::Table<model::EndpointSlice> slices_table_{
-      sources({source(), uses_manifests() ? std::optional<std::string>(kSliceController) : std::nullopt})};
-  state::Table<model::Pod> pods_table_{
-      sources({source(), has_static_pods() ? std::optional<std::string>(kStaticSource) : std::nullopt})};
-  state::Table<model::ConfigData> config_maps_table_{{source()}};
-  state::Table<model::ConfigData> secrets_table_{{source()}};
-  state::Table<model::Node> node_table_{{source()}};
-  state::Table<model::Node> nodes_table_{{source()}};
-  state::Table<model::LocalPod> local_pods_table_{
-      sources({runs_pods() ? std::optional<std::string>(kPods) : std::nullopt})};
+  ObjectTables objects_{source(), only_if(uses_manifests(), kSliceController),
+                        only_if(has_static_pods(), kStaticSource)};
+  state::Table<model::LocalPod> local_pods_table_{only_if(runs_pods(), kPods)};
   state::Table<model::ServedNetns> namespaces_table_{{kNetwork}};
-  state::Table<model::Namespace> cluster_namespaces_table_{{source()}};
-  state::Table<model::NetworkPolicy> policies_table_{{source()}};
-  state::Table<model::PeerPod> peer_pods_table_{{source()}};
   state::Table<model::PodPolicy> pod_policies_table_{{kPolicy}};
   state::Table<model::HostPort> host_ports_table_{{kNetwork}};
 

@@ -33,10 +33,10 @@ Result<> Agent::build_policy() {
   FL_LET(policy_maps_, datapath::BpfPolicyMaps::open(*pod_programs_));
   policy_ = std::make_unique<policy::Policy>(policy_thread_.loop(), clock_,
                                              policy::Policy::Deps{.node = config_.node_name,
-                                                                  .policies = policies_table_.reader(),
-                                                                  .namespaces = cluster_namespaces_table_.reader(),
-                                                                  .peers = peer_pods_table_.reader(),
-                                                                  .pods = pods_table_.reader(),
+                                                                  .policies = objects_.policies.reader(),
+                                                                  .namespaces = objects_.namespaces.reader(),
+                                                                  .peers = objects_.peer_pods.reader(),
+                                                                  .pods = objects_.pods.reader(),
                                                                   .endpoints = namespaces_table_.reader(),
                                                                   .maps = *policy_maps_,
                                                                   .pod_policies = pod_policies_table_.writer(kPolicy),
@@ -66,11 +66,11 @@ Result<> Agent::build_network() {
           .host_ports = host_ports_table_.writer(kNetwork),
           .requests = std::move(responder),
           .registry = *registry_,
-          .node = node_table_.reader(),
-          .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(pods_table_.reader()),
+          .node = objects_.node.reader(),
+          .pods = runs_pods() || uses_manifests() ? std::nullopt : std::optional(objects_.pods.reader()),
           // Where a kubelet runs pods that no manifest tells of, no policy can tell them either.
           .policies = runs_pods() || !uses_manifests() ? std::optional(pod_policies_table_.reader()) : std::nullopt,
-          .services = services_table_.reader(),
+          .services = objects_.services.reader(),
           .mtu = std::move(mtu_reader)});
   routes_["cni."] = {caller};
   routes_["endpoint."] = {caller};
@@ -101,13 +101,13 @@ Result<std::uint32_t> Agent::pod_mtu() const {
 Result<> Agent::build_routing() {
   auto [caller, responder] = make_request<Inspect, Json>();
   FL_LET(node_paths_, datapath::BpfNodePaths::load(*pod_programs_, *bpf_root_));
-  routing_ =
-      std::make_unique<routing::Routing>(routing_thread_.loop(), routing::Routing::Deps{.settings = routing_settings(),
-                                                                                        .paths = *node_paths_,
-                                                                                        .nodes = nodes_table_.reader(),
-                                                                                        .inspect = std::move(responder),
-                                                                                        .registry = *registry_,
-                                                                                        .pod_mtu = pod_mtu_});
+  routing_ = std::make_unique<routing::Routing>(routing_thread_.loop(),
+                                                routing::Routing::Deps{.settings = routing_settings(),
+                                                                       .paths = *node_paths_,
+                                                                       .nodes = objects_.nodes.reader(),
+                                                                       .inspect = std::move(responder),
+                                                                       .registry = *registry_,
+                                                                       .pod_mtu = pod_mtu_});
   components_["routing"] = {"routing.sync", caller};
   routes_["node."] = {caller};
   return routing_->start();
@@ -149,10 +149,10 @@ Result<> Agent::build_pods() {
                                   .dns = {config_.cluster_dns, config_.cluster_domain, config_.resolv_conf},
                                   .configs_on_demand = !uses_manifests(),
                                   .drain_delay = config_.drain_delay},
-                       .pods = pods_table_.reader(),
-                       .config_maps = config_maps_table_.reader(),
-                       .secrets = secrets_table_.reader(),
-                       .services = services_table_.reader(),
+                       .pods = objects_.pods.reader(),
+                       .config_maps = objects_.config_maps.reader(),
+                       .secrets = objects_.secrets.reader(),
+                       .services = objects_.services.reader(),
                        .runtime = *runtime_,
                        .health = *health_,
                        .local_pods = local_pods_table_.writer(kPods),
@@ -177,7 +177,7 @@ void Agent::build_node_reporter(const node::MachineFacts& facts) {
       edge_.loop(), clock_,
       node::NodeReporter::Deps{.api = api_->api(),
                                .runtime = *runtime_,
-                               .node = node_table_.reader(),
+                               .node = objects_.node.reader(),
                                .registry = *registry_,
                                .identity = {.name = config_.node_name,
                                             .addresses = config_.node_ips,

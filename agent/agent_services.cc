@@ -10,14 +10,6 @@
 
 namespace fairlead {
 
-std::vector<std::string> Agent::sources(std::initializer_list<std::optional<std::string>> named) {
-  std::vector<std::string> list;
-  for (const auto& name : named) {
-    if (name) list.push_back(*name);
-  }
-  return list;
-}
-
 namespace {
 
 std::vector<Family> families(const std::vector<Cidr>& cidrs) {
@@ -76,17 +68,8 @@ void Agent::build_manifests(Responder<Inspect, Json> inspect) {
       edge_.loop(),
       kube::ManifestConfig{
           .directory = config_.manifests, .node = manifest_node(), .state_directory = config_.state_dir},
-      kube::ManifestWriters{.services = services_table_.writer(source()),
-                            .endpoint_slices = slices_table_.writer(source()),
-                            .pods = pods_table_.writer(source()),
-                            .config_maps = config_maps_table_.writer(source()),
-                            .secrets = secrets_table_.writer(source()),
-                            .node = node_table_.writer(source()),
-                            .nodes = nodes_table_.writer(source()),
-                            .namespaces = cluster_namespaces_table_.writer(source()),
-                            .network_policies = policies_table_.writer(source())},
-      *registry_, std::move(inspect));
-  peer_pods_table_.writer(source()).set_complete();    // manifests know no address of another node's pods
+      objects_.manifest_writers(), *registry_, std::move(inspect));
+  objects_.peer_pods.writer(source()).set_complete();  // nobody writes any
   std::tie(pod_ends_, std::ignore) = make_pod_ends();  // nobody reads what is told of manifests' pods
 }
 
@@ -95,20 +78,12 @@ Result<> Agent::build_api(Responder<Inspect, Json> inspect) {
          config_.kubeconfig.empty() ? kube::in_cluster_access() : kube::read_kubeconfig(config_.kubeconfig));
   std::optional<kube::PodEnds> pod_ends;
   if (runs_pods()) std::tie(pod_ends_, pod_ends) = make_pod_ends();
-  api_ = std::make_unique<kube::ApiSource>(
-      edge_.loop(), kube::ApiSource::Deps{.access = std::move(access),
-                                          .node_name = config_.node_name,
-                                          .writers = {.services = services_table_.writer(source()),
-                                                      .endpoint_slices = slices_table_.writer(source()),
-                                                      .pods = pods_table_.writer(source()),
-                                                      .node = node_table_.writer(source()),
-                                                      .nodes = nodes_table_.writer(source()),
-                                                      .namespaces = cluster_namespaces_table_.writer(source()),
-                                                      .network_policies = policies_table_.writer(source()),
-                                                      .peer_pods = peer_pods_table_.writer(source())},
-                                          .pod_ends = std::move(pod_ends),
-                                          .inspect = std::move(inspect),
-                                          .registry = *registry_});
+  api_ = std::make_unique<kube::ApiSource>(edge_.loop(), kube::ApiSource::Deps{.access = std::move(access),
+                                                                               .node_name = config_.node_name,
+                                                                               .writers = objects_.api_writers(),
+                                                                               .pod_ends = std::move(pod_ends),
+                                                                               .inspect = std::move(inspect),
+                                                                               .registry = *registry_});
   if (has_static_pods()) build_static_pods();
   return {};
 }
@@ -116,13 +91,13 @@ Result<> Agent::build_api(Responder<Inspect, Json> inspect) {
 // Static pods: a folder beside the API server.
 void Agent::build_static_pods() {
   auto [caller, responder] = make_request<Inspect, Json>();
-  manifests_ = std::make_unique<kube::ManifestSource>(edge_.loop(),
-                                                      kube::ManifestConfig{.directory = config_.static_pod_path,
-                                                                           .node = manifest_node(),
-                                                                           .state_directory = config_.state_dir,
-                                                                           .static_pods = true},
-                                                      kube::ManifestWriters{.pods = pods_table_.writer(kStaticSource)},
-                                                      *registry_, std::move(responder));
+  manifests_ = std::make_unique<kube::ManifestSource>(
+      edge_.loop(),
+      kube::ManifestConfig{.directory = config_.static_pod_path,
+                           .node = manifest_node(),
+                           .state_directory = config_.state_dir,
+                           .static_pods = true},
+      kube::ManifestWriters{.pods = objects_.pods.writer(kStaticSource)}, *registry_, std::move(responder));
   components_["static-pods"] = {"manifests.status", caller};
   routes_["manifests."] = {caller};
 }
@@ -139,8 +114,8 @@ std::pair<PodTellers, kube::PodEnds> Agent::make_pod_ends() {
                         .events = std::move(event_reader),
                         .static_pods = std::move(static_reader),
                         .config_wants = std::move(want_reader),
-                        .config_maps = config_maps_table_.writer(source()),
-                        .secrets = secrets_table_.writer(source()),
+                        .config_maps = objects_.config_maps.writer(source()),
+                        .secrets = objects_.secrets.writer(source()),
                         .tokens = std::move(token_responder)}};
 }
 
@@ -157,18 +132,18 @@ Result<> Agent::build_services() {
            services::ClusterIpAllocator::open(config_.service_cidrs, config_.state_dir + "/cluster-ips.json"));
     addresses.emplace(std::move(allocator));
     slice_controller_ = std::make_unique<services::SliceController>(
-        services_thread_.loop(), services::SliceController::Deps{.services = services_table_.reader(),
+        services_thread_.loop(), services::SliceController::Deps{.services = objects_.services.reader(),
                                                                  .pods = local_pods_table_.reader(),
-                                                                 .slices = slices_table_.writer(kSliceController),
+                                                                 .slices = objects_.slices.writer(kSliceController),
                                                                  .node = config_.node_name,
                                                                  .zone = model::zone_of(config_.node_labels),
                                                                  .families = families(config_.service_cidrs)});
   }
   services_ = std::make_unique<services::Services>(services_thread_.loop(), clock_,
-                                                   services::Services::Deps{.services = services_table_.reader(),
-                                                                            .slices = slices_table_.reader(),
+                                                   services::Services::Deps{.services = objects_.services.reader(),
+                                                                            .slices = objects_.slices.reader(),
                                                                             .pods = local_pods_table_.reader(),
-                                                                            .nodes = node_table_.reader(),
+                                                                            .nodes = objects_.node.reader(),
                                                                             .host_ports = host_ports_table_.reader(),
                                                                             .balancer = *balancer_,
                                                                             .applied = applied,

@@ -20,14 +20,12 @@ ApiServer::Bed::Bed(ControlPlane started) : plane(std::move(started)) {
   std::tie(static_pods, ends.static_pods) = make_channel<model::StaticPod>();
   std::tie(wants, ends.config_wants) = make_channel<model::ConfigWant>();
   std::tie(tokens, ends.tokens) = make_request<model::TokenAsk, model::ServiceAccountToken>();
-  ends.config_maps = config_maps.writer("api");
-  ends.secrets = secrets.writer("api");
+  ends.config_maps = tables.config_maps.writer(tables.source);
+  ends.secrets = tables.secrets.writer(tables.source);
   source = std::make_unique<kube::ApiSource>(
       edge.loop(), kube::ApiSource::Deps{.access = kube::read_kubeconfig(plane.node_kubeconfig("node-a")).value(),
                                          .node_name = "node-a",
-                                         .writers = {services.writer("api"), slices.writer("api"), pods.writer("api"),
-                                                     node.writer("api"), nodes.writer("api"), namespaces.writer("api"),
-                                                     policies.writer("api"), peers.writer("api")},
+                                         .writers = tables.api_writers(),
                                          .pod_ends = std::move(ends),
                                          .inspect = std::move(responder),
                                          .registry = registry});
@@ -35,7 +33,7 @@ ApiServer::Bed::Bed(ControlPlane started) : plane(std::move(started)) {
       edge.loop(), clock,
       node::NodeReporter::Deps{.api = source->api(),
                                .runtime = runtime,
-                               .node = node.reader(),
+                               .node = tables.node.reader(),
                                .registry = registry,
                                .identity = {.name = "node-a",
                                             .addresses = {*IpAddress::parse("10.0.0.1"), *IpAddress::parse("fd00::1")},
@@ -90,7 +88,7 @@ std::string ApiServer::make_pod(const std::string& name, const std::string& spec
                   "automountServiceAccountToken: false, containers: [{{name: c, image: x}}]{}}}\n",
                   name, meta, spec));
   std::string uid = field("pod " + name, ".metadata.uid");
-  EXPECT_TRUE(eventually([&] { return bed_->pods.get(uid) != nullptr; }));
+  EXPECT_TRUE(eventually([&] { return bed_->tables.pods.get(uid) != nullptr; }));
   return uid;
 }
 

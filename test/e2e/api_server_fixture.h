@@ -14,7 +14,7 @@
 #include "agent/base/loop_thread.h"
 #include "agent/kube/api/api_source.h"
 #include "agent/node/node.h"
-#include "agent/state/table.h"
+#include "agent/object_tables.h"
 #include "test/e2e/healthy_runtime.h"
 #include "test/kit/control_plane.h"
 
@@ -30,16 +30,7 @@ class ApiServer : public testing::Test {
     ControlPlane plane;
     SystemClock clock;
     metrics::Registry registry;
-    state::Table<model::Service> services{{"api"}};
-    state::Table<model::EndpointSlice> slices{{"api"}};
-    state::Table<model::Pod> pods{{"api"}};
-    state::Table<model::Node> node{{"api"}};
-    state::Table<model::Node> nodes{{"api"}};
-    state::Table<model::Namespace> namespaces{{"api"}};
-    state::Table<model::NetworkPolicy> policies{{"api"}};
-    state::Table<model::PeerPod> peers{{"api"}};
-    state::Table<model::ConfigData> config_maps{{"api"}};
-    state::Table<model::ConfigData> secrets{{"api"}};
+    ObjectTables tables{kube::kApiSource};
     HealthyRuntime runtime;
     Sender<model::PodStatusUpdate> statuses;
     Sender<model::EventNote> events;

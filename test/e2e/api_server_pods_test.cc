@@ -39,7 +39,7 @@ TEST_F(ApiServer, APodOfThisNodeArrivesAndItsStatusAndEndAreTold) {
   kubectl(
       "run other --image=x --overrides='{\"spec\": {\"nodeName\": \"node-b\", \"automountServiceAccountToken\": "
       "false}}'");
-  const auto pod = bed_->pods.get(uid);
+  const auto pod = bed_->tables.pods.get(uid);
   EXPECT_EQ(pod->source, kube::kApiSource);
   model::PodStatusUpdate update{.id = pod->id, .status = running("10.244.0.7"), .source = "api"};
   bed_->statuses.send(update);
@@ -53,10 +53,10 @@ TEST_F(ApiServer, APodOfThisNodeArrivesAndItsStatusAndEndAreTold) {
   bed_->statuses.send(update);
   EXPECT_TRUE(eventually([] { return field("pod p", ".status.phase") == "Pending"; }));
   EXPECT_EQ(field("pod p", ".status.podIPs[*].ip") + field("pod p", ".status.podIP"), "");
-  EXPECT_EQ(bed_->pods.get(field("pod other", ".metadata.uid")), nullptr);  // only this node's
+  EXPECT_EQ(bed_->tables.pods.get(field("pod other", ".metadata.uid")), nullptr);  // only this node's
 
   kubectl("delete pod p --wait=false");
-  ASSERT_TRUE(eventually([&] { return bed_->pods.get(uid)->deletion_grace_s == 30; }));
+  ASSERT_TRUE(eventually([&] { return bed_->tables.pods.get(uid)->deletion_grace_s == 30; }));
   auto ended = std::make_shared<k8s::PodStatus>();
   ended->set_phase("Succeeded");
   update.status = ended;
@@ -65,7 +65,7 @@ TEST_F(ApiServer, APodOfThisNodeArrivesAndItsStatusAndEndAreTold) {
   EXPECT_TRUE(eventually([] { return field("pod p", ".metadata.deletionGracePeriodSeconds") == "0"; }));
   EXPECT_EQ(field("pod p", ".status.phase"), "Succeeded");
   kubectl("patch pod p --type=json -p='[{\"op\": \"remove\", \"path\": \"/metadata/finalizers\"}]'");
-  EXPECT_TRUE(eventually([&] { return bed_->pods.get(uid) == nullptr; }));
+  EXPECT_TRUE(eventually([&] { return bed_->tables.pods.get(uid) == nullptr; }));
 
   // Another pod of that name is not the one that ended.
   const std::string next = make_pod("p");
@@ -95,10 +95,10 @@ TEST_F(ApiServer, ConfigMapsAndSecretsAreReadByNameWhileTheyAreWanted) {
   bed_->wants.send({kConfigMap, "default/later"});
   bed_->wants.send({kSecret, "default/foreign"});  // no pod of ours uses it: forbidden
 
-  ASSERT_TRUE(eventually([] { return bed_->config_maps.size() == 151 && bed_->secrets.size() == 1; }));
-  EXPECT_EQ(bed_->secrets.get("default/key")->data.at("k"), std::string("\0\1\2", 3));
-  EXPECT_EQ(bed_->config_maps.get("default/many-149")->data.at("v"), "149");
-  EXPECT_TRUE(bed_->config_maps.get("default/later")->absent);
+  ASSERT_TRUE(eventually([] { return bed_->tables.config_maps.size() == 151 && bed_->tables.secrets.size() == 1; }));
+  EXPECT_EQ(bed_->tables.secrets.get("default/key")->data.at("k"), std::string("\0\1\2", 3));
+  EXPECT_EQ(bed_->tables.config_maps.get("default/many-149")->data.at("v"), "149");
+  EXPECT_TRUE(bed_->tables.config_maps.get("default/later")->absent);
   EXPECT_EQ(connections_to(bed_->plane.url()), 2);
   const Json status = api_status();
   EXPECT_EQ(status["complete"], true);
@@ -106,14 +106,14 @@ TEST_F(ApiServer, ConfigMapsAndSecretsAreReadByNameWhileTheyAreWanted) {
   EXPECT_NE(status["failing"].value("Secret default/foreign", "").find("403"), std::string::npos) << status;
 
   kubectl("create configmap later --from-literal=x=y");
-  EXPECT_TRUE(eventually([] { return !bed_->config_maps.get("default/later")->absent; }));
+  EXPECT_TRUE(eventually([] { return !bed_->tables.config_maps.get("default/later")->absent; }));
   kubectl("patch configmap many-7 -p '{\"data\": {\"v\": \"new\"}}'");
-  EXPECT_TRUE(eventually([] { return bed_->config_maps.get("default/many-7")->data.at("v") == "new"; }));
+  EXPECT_TRUE(eventually([] { return bed_->tables.config_maps.get("default/many-7")->data.at("v") == "new"; }));
   kubectl("delete configmap many-7");
-  EXPECT_TRUE(eventually([] { return bed_->config_maps.get("default/many-7")->absent; }));
+  EXPECT_TRUE(eventually([] { return bed_->tables.config_maps.get("default/many-7")->absent; }));
   bed_->wants.send({kSecret, "default/foreign", false});
   for (int i = 0; i < 150; ++i) bed_->wants.send({kConfigMap, fmt::format("default/many-{}", i), false});
-  EXPECT_TRUE(eventually([] { return bed_->config_maps.size() == 1; }));
+  EXPECT_TRUE(eventually([] { return bed_->tables.config_maps.size() == 1; }));
   EXPECT_TRUE(eventually(synced));
 }
 
@@ -197,7 +197,7 @@ TEST_F(ApiServer, AStaticPodIsShownByAMirror) {
   EXPECT_EQ(field(mirror, ".metadata.annotations.kubernetes\\.io/config\\.source"), "file");
   EXPECT_EQ(field(mirror, ".metadata.labels.tier"), "control-plane");
   EXPECT_EQ(field(mirror, ".metadata.ownerReferences[0].uid"), field("node node-a", ".metadata.uid"));
-  EXPECT_EQ(bed_->pods.get(first), nullptr);                                 // it asks for no pod
+  EXPECT_EQ(bed_->tables.pods.get(first), nullptr);                          // it asks for no pod
   EXPECT_NE(field("pod -n kube-system stale-node-a", ".metadata.uid"), "");  // until all static pods are named
   bed_->static_pods.send({});
   EXPECT_TRUE(eventually([] { return field("pod -n kube-system stale-node-a", ".metadata.uid").empty(); }));

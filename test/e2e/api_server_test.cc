@@ -27,92 +27,84 @@ TEST_F(ApiServer, TheNodeRegistersItselfAndRenewsItsLease) {
 
 TEST_F(ApiServer, ServicesAreListedThenWatched) {
   ASSERT_TRUE(eventually(synced));
-  EXPECT_TRUE(eventually([] { return bed_->services.get("default/kubernetes") != nullptr; }));
+  EXPECT_TRUE(eventually([] { return bed_->tables.services.get("default/kubernetes") != nullptr; }));
   kubectl("create service clusterip web --tcp=80:8080");
-  ASSERT_TRUE(eventually([] { return bed_->services.get("default/web") != nullptr; }));
-  const auto web = bed_->services.get("default/web");
+  ASSERT_TRUE(eventually([] { return bed_->tables.services.get("default/web") != nullptr; }));
+  const auto web = bed_->tables.services.get("default/web");
   EXPECT_EQ(web->ports.at(0).port, 80);
   EXPECT_EQ(web->cluster_ips.at(0).str(), kubectl("get service web -o jsonpath='{.spec.clusterIP}'"));
   kubectl("delete service web");
-  EXPECT_TRUE(eventually([] { return bed_->services.get("default/web") == nullptr; }));
+  EXPECT_TRUE(eventually([] { return bed_->tables.services.get("default/web") == nullptr; }));
 }
 
 // What policy is judged by, of the whole cluster, under the rights that deploy/node-role.yaml gives to nodes.
 TEST_F(ApiServer, PoliciesNamespacesAndPeersAreListedThenWatched) {
   ASSERT_TRUE(eventually(synced));
-  EXPECT_TRUE(eventually([] { return bed_->namespaces.get("default") != nullptr; }));
-  EXPECT_EQ(bed_->namespaces.get("default")->labels.at(model::kNamespaceNameLabel), "default");
+  EXPECT_TRUE(eventually([] { return bed_->tables.namespaces.get("default") != nullptr; }));
+  EXPECT_EQ(bed_->tables.namespaces.get("default")->labels.at(model::kNamespaceNameLabel), "default");
   kubectl("create namespace shop");
   kubectl("label namespace shop team=x");
   EXPECT_TRUE(eventually([] {
-    const auto shop = bed_->namespaces.get("shop");
+    const auto shop = bed_->tables.namespaces.get("shop");
     return shop != nullptr && shop->labels.contains("team");
   }));
 
   apply(
       "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny}\n"
       "spec: {podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}\n");
-  ASSERT_TRUE(eventually([] { return bed_->policies.get("default/deny") != nullptr; }));
-  const auto deny = bed_->policies.get("default/deny");
+  ASSERT_TRUE(eventually([] { return bed_->tables.policies.get("default/deny") != nullptr; }));
+  const auto deny = bed_->tables.policies.get("default/deny");
   EXPECT_TRUE(deny->isolates_ingress && deny->isolates_egress);
   EXPECT_TRUE(deny->egress.at(0).any_port);
   kubectl("delete networkpolicy deny");
-  EXPECT_TRUE(eventually([] { return bed_->policies.get("default/deny") == nullptr; }));
+  EXPECT_TRUE(eventually([] { return bed_->tables.policies.get("default/deny") == nullptr; }));
 
   make_pod("near");
   kubectl(
       "run far --image=x --labels=app=far --overrides='{\"spec\": {\"nodeName\": \"node-b\", "
       "\"automountServiceAccountToken\": false}}'");
   const std::string uid = field("pod far", ".metadata.uid");
-  ASSERT_TRUE(eventually([&] { return bed_->peers.get(uid) != nullptr; }));
-  EXPECT_EQ(bed_->peers.get(uid)->labels, (model::Labels{{"app", "far"}}));
-  EXPECT_EQ(bed_->peers.get(uid)->node, "node-b");
-  EXPECT_TRUE(bed_->peers.get(uid)->ips.empty());
+  ASSERT_TRUE(eventually([&] { return bed_->tables.peer_pods.get(uid) != nullptr; }));
+  EXPECT_EQ(bed_->tables.peer_pods.get(uid)->labels, (model::Labels{{"app", "far"}}));
+  EXPECT_EQ(bed_->tables.peer_pods.get(uid)->node, "node-b");
+  EXPECT_TRUE(bed_->tables.peer_pods.get(uid)->ips.empty());
   kubectl(
       "patch pod far --subresource=status --type=merge -p '{\"status\": {\"podIP\": \"10.0.9.9\", "
       "\"podIPs\": [{\"ip\": \"10.0.9.9\"}]}}'");
-  EXPECT_TRUE(eventually([&] { return bed_->peers.get(uid)->ips == std::vector{*IpAddress::parse("10.0.9.9")}; }));
+  EXPECT_TRUE(
+      eventually([&] { return bed_->tables.peer_pods.get(uid)->ips == std::vector{*IpAddress::parse("10.0.9.9")}; }));
   kubectl("delete pod far --force --grace-period=0");
-  EXPECT_TRUE(eventually([&] { return bed_->peers.get(uid) == nullptr; }));
-  EXPECT_EQ(bed_->pods.get(uid), nullptr) << "it is not this node's";
+  EXPECT_TRUE(eventually([&] { return bed_->tables.peer_pods.get(uid) == nullptr; }));
+  EXPECT_EQ(bed_->tables.pods.get(uid), nullptr) << "it is not this node's";
 }
 
 TEST_F(ApiServer, OneForbiddenKindBlocksNoOther) {
   kubectl("delete clusterrolebinding fairlead:node");
-  state::Table<model::Service> services{{"api"}};
-  state::Table<model::EndpointSlice> slices{{"api"}};
-  state::Table<model::Pod> pods{{"api"}};
-  state::Table<model::Node> node{{"api"}};
-  state::Table<model::Node> nodes{{"api"}};
-  state::Table<model::Namespace> namespaces{{"api"}};
-  state::Table<model::NetworkPolicy> policies{{"api"}};
-  state::Table<model::PeerPod> peers{{"api"}};
+  const ObjectTables tables{kube::kApiSource};
   metrics::Registry registry;
   auto [caller, responder] = make_request<Inspect, Json>();
   LoopThread edge("edge");
   kube::ApiSource source(edge.loop(), {.access = kube::read_kubeconfig(bed_->plane.node_kubeconfig("node-b")).value(),
                                        .node_name = "node-b",
-                                       .writers = {services.writer("api"), slices.writer("api"), pods.writer("api"),
-                                                   node.writer("api"), nodes.writer("api"), namespaces.writer("api"),
-                                                   policies.writer("api"), peers.writer("api")},
+                                       .writers = tables.api_writers(),
                                        .pod_ends = std::nullopt,
                                        .inspect = std::move(responder),
                                        .registry = registry});
   source.start();
   edge.start();
   const auto status = [&, &ask = caller] { return ask.call_sync({"api.status", {}}, 5s).value_or(Json()); };
-  ASSERT_TRUE(eventually([&] { return services.missing().empty() && pods.missing().empty(); }));
+  ASSERT_TRUE(eventually([&] { return tables.services.missing().empty() && tables.pods.missing().empty(); }));
   const Json forbidden{"EndpointSlice", "Node", "Namespace", "NetworkPolicy", "PeerPod"};  // but not "Node node-b"
   EXPECT_TRUE(eventually([&] {
     const Json told = status();
     return told["missing"] == forbidden &&
            std::ranges::all_of(forbidden, [&](const Json& kind) { return told["failing"].contains(kind); });
   })) << status();
-  EXPECT_FALSE(slices.missing().empty() || nodes.missing().empty());
-  EXPECT_TRUE(node.missing().empty());
+  EXPECT_FALSE(tables.slices.missing().empty() || tables.nodes.missing().empty());
+  EXPECT_TRUE(tables.node.missing().empty());
   kubectl("apply -f " FAIRLEAD_SOURCE "/deploy/node-role.yaml");
-  EXPECT_TRUE(eventually([&] { return slices.missing().empty() && status()["complete"] == true; }));
-  EXPECT_NE(nodes.get("node-a"), nullptr);
+  EXPECT_TRUE(eventually([&] { return tables.slices.missing().empty() && status()["complete"] == true; }));
+  EXPECT_NE(tables.nodes.get("node-a"), nullptr);
   edge.join();
 }
 
@@ -148,10 +140,10 @@ TEST_F(ApiServer, AKilledServerLosesNothingAndIsTakenUpAgain) {
   const std::string uid = make_pod("survivor");
   ASSERT_TRUE(eventually(synced));
   kubectl("create service clusterip before --tcp=80");
-  ASSERT_TRUE(eventually([] { return bed_->services.get("default/before") != nullptr; }));
+  ASSERT_TRUE(eventually([] { return bed_->tables.services.get("default/before") != nullptr; }));
   bed_->plane.kill_api_server();
   ASSERT_TRUE(eventually([] { return !synced(); }));
-  EXPECT_NE(bed_->services.get("default/before"), nullptr);  // what was in force stays
+  EXPECT_NE(bed_->tables.services.get("default/before"), nullptr);  // what was in force stays
   bed_->statuses.send({.id = {"default", "survivor", uid}, .status = running("10.244.0.9"), .source = "api"});
   bed_->events.send(
       {.involved = {"default", "survivor", uid}, .reason = "Started", .message = "Started", .at = bed_->clock.wall()});
@@ -160,8 +152,8 @@ TEST_F(ApiServer, AKilledServerLosesNothingAndIsTakenUpAgain) {
   ASSERT_TRUE(again) << again.error().message();
   kubectl("delete service before");
   kubectl("create service clusterip after --tcp=80");
-  EXPECT_TRUE(eventually([] { return bed_->services.get("default/after") != nullptr; }, 60s));
-  EXPECT_TRUE(eventually([] { return bed_->services.get("default/before") == nullptr; }));
+  EXPECT_TRUE(eventually([] { return bed_->tables.services.get("default/after") != nullptr; }, 60s));
+  EXPECT_TRUE(eventually([] { return bed_->tables.services.get("default/before") == nullptr; }));
   EXPECT_TRUE(eventually([] { return field("pod survivor", ".status.podIP") == "10.244.0.9"; }));
   EXPECT_TRUE(eventually(
       [&] { return field("events --field-selector=involvedObject.uid=" + uid, ".items[*].reason") == "Started"; }));

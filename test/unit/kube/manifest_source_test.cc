@@ -9,7 +9,7 @@
 #include <memory>
 #include <optional>
 
-#include "agent/state/table.h"
+#include "agent/object_tables.h"
 
 namespace fairlead::kube {
 namespace {
@@ -55,18 +55,10 @@ class ManifestSourceTest : public testing::Test {
   void start(Duration rescan = 1h) {
     source_.reset();
     registry_ = std::make_unique<metrics::Registry>();
-    services_.emplace(std::vector<std::string>{"manifests"});
-    slices_.emplace(std::vector<std::string>{"manifests"});
-    pods_.emplace(std::vector<std::string>{"manifests"});
-    config_maps_.emplace(std::vector<std::string>{"manifests"});
-    secrets_.emplace(std::vector<std::string>{"manifests"});
-    node_.emplace(std::vector<std::string>{"manifests"});
-    nodes_.emplace(std::vector<std::string>{"manifests"});
-    namespaces_.emplace(std::vector<std::string>{"manifests"});
-    policies_.emplace(std::vector<std::string>{"manifests"});
+    tables_.emplace("manifests");
     auto [caller, responder] = make_request<Inspect, Json>();
     ask_ = caller;
-    pod_reader_.emplace(pods_->reader());
+    pod_reader_.emplace(tables_->pods.reader());
     ManifestConfig config;
     config.directory = root_ / "m";
     config.node = {.name = "n1",
@@ -78,12 +70,8 @@ class ManifestSourceTest : public testing::Test {
     config.rescan = rescan;
     config.retry = 1ms;
     config.settle = 0ms;
-    source_ = std::make_unique<ManifestSource>(
-        loop_, config,
-        ManifestWriters{services_->writer("manifests"), slices_->writer("manifests"), pods_->writer("manifests"),
-                        config_maps_->writer("manifests"), secrets_->writer("manifests"), node_->writer("manifests"),
-                        nodes_->writer("manifests"), namespaces_->writer("manifests"), policies_->writer("manifests")},
-        *registry_, std::move(responder));
+    source_ =
+        std::make_unique<ManifestSource>(loop_, config, tables_->manifest_writers(), *registry_, std::move(responder));
     source_->start();
   }
 
@@ -130,22 +118,14 @@ class ManifestSourceTest : public testing::Test {
     return all;
   }
   std::uint16_t port_of(const std::string& name) {
-    const auto row = services_->get("default/" + name);
+    const auto row = tables_->services.get("default/" + name);
     return row == nullptr ? 0 : row->ports.at(0).port;
   }
 
   fs::path root_;
   Loop loop_;
   std::unique_ptr<metrics::Registry> registry_;
-  std::optional<state::Table<model::Service>> services_;
-  std::optional<state::Table<model::EndpointSlice>> slices_;
-  std::optional<state::Table<model::Pod>> pods_;
-  std::optional<state::Table<model::ConfigData>> config_maps_;
-  std::optional<state::Table<model::ConfigData>> secrets_;
-  std::optional<state::Table<model::Node>> node_;
-  std::optional<state::Table<model::Node>> nodes_;
-  std::optional<state::Table<model::Namespace>> namespaces_;
-  std::optional<state::Table<model::NetworkPolicy>> policies_;
+  std::optional<ObjectTables> tables_;
   std::optional<state::TableReader<model::Pod>> pod_reader_;
   std::map<std::string, std::shared_ptr<const model::Pod>> seen_;
   Caller<Inspect, Json> ask_;
@@ -172,12 +152,13 @@ TEST_F(ManifestSourceTest, FirstScanFillsEveryTableThenCompletesThem) {
   EXPECT_EQ(pods()[0]->source, (root_ / "m/pod.yaml").string());
   EXPECT_EQ(port_of("web"), 80);
   EXPECT_EQ(port_of("db"), 90);
-  EXPECT_EQ(config_maps_->get("default/c")->data.at("b"), std::string("\0\xff", 2));
-  EXPECT_EQ(secrets_->get("default/s")->data.at("k"), "v");
-  EXPECT_EQ(slices_->get("default/e")->service_key(), "default/web");
-  EXPECT_TRUE(services_->missing().empty() && slices_->missing().empty() && pods_->missing().empty() &&
-              config_maps_->missing().empty() && secrets_->missing().empty() && node_->missing().empty() &&
-              nodes_->missing().empty());
+  EXPECT_EQ(tables_->config_maps.get("default/c")->data.at("b"), std::string("\0\xff", 2));
+  EXPECT_EQ(tables_->secrets.get("default/s")->data.at("k"), "v");
+  EXPECT_EQ(tables_->slices.get("default/e")->service_key(), "default/web");
+  EXPECT_TRUE(tables_->services.missing().empty() && tables_->slices.missing().empty() &&
+              tables_->pods.missing().empty() && tables_->config_maps.missing().empty() &&
+              tables_->secrets.missing().empty() && tables_->node.missing().empty() &&
+              tables_->nodes.missing().empty());
   EXPECT_EQ(metric("fairlead_manifest_files"), 3);
   EXPECT_EQ(metric("fairlead_manifest_objects"), 7);
   EXPECT_EQ(metric("fairlead_manifest_refused_objects"), 0);
@@ -193,32 +174,32 @@ TEST_F(ManifestSourceTest, NodesAreTheClustersAndThisOneIsAlwaysThere) {
   start();
   const model::Node fallback{
       "n1", "", {{"zone", "a"}}, {*Cidr::parse("10.244.0.0/24")}, {*IpAddress::parse("192.0.2.1")}};
-  EXPECT_EQ(*node_->get("n1"), fallback);
-  EXPECT_EQ(*nodes_->get("n1"), fallback);
-  EXPECT_EQ(node_->get("n2"), nullptr);
-  EXPECT_EQ(*nodes_->get("n2"),
+  EXPECT_EQ(*tables_->node.get("n1"), fallback);
+  EXPECT_EQ(*tables_->nodes.get("n1"), fallback);
+  EXPECT_EQ(tables_->node.get("n2"), nullptr);
+  EXPECT_EQ(*tables_->nodes.get("n2"),
             (model::Node{"n2", "", {{"a", "b"}}, {*Cidr::parse("10.9.2.0/24")}, {*IpAddress::parse("192.0.2.2")}}));
 
   put("n1.yaml", node("n1", "spec: {podCIDRs: [10.9.1.0/24]}"));  // addresses: as the agent was told
   settle();
   EXPECT_EQ(
-      *node_->get("n1"),
+      *tables_->node.get("n1"),
       (model::Node{
           "n1", "", {{"a", "b"}, {"zone", "a"}}, {*Cidr::parse("10.9.1.0/24")}, {*IpAddress::parse("192.0.2.1")}}));
   fs::remove(root_ / "m/n1.yaml");
   fs::remove(root_ / "m/n2.yaml");
   settle();
-  EXPECT_EQ(*node_->get("n1"), fallback);
-  EXPECT_EQ(*nodes_->get("n1"), fallback);
-  EXPECT_EQ(nodes_->get("n2"), nullptr);
+  EXPECT_EQ(*tables_->node.get("n1"), fallback);
+  EXPECT_EQ(*tables_->nodes.get("n1"), fallback);
+  EXPECT_EQ(tables_->nodes.get("n2"), nullptr);
 }
 
 TEST_F(ManifestSourceTest, AnUnreadableDirectoryIsNotAnEmptyOne) {
   fs::remove_all(root_ / "m");
   start();
-  EXPECT_FALSE(pods_->missing().empty());
+  EXPECT_FALSE(tables_->pods.missing().empty());
   put("pod.yaml", pod_text("web"));
-  ASSERT_TRUE(turn_until([&] { return pods_->missing().empty(); }));
+  ASSERT_TRUE(turn_until([&] { return tables_->pods.missing().empty(); }));
   EXPECT_EQ(pods().size(), 1U);
   fs::remove_all(root_ / "m");
   ASSERT_TRUE(turn_until([&] { return !status()["trouble"].empty(); }));
@@ -334,7 +315,7 @@ TEST_F(ManifestSourceTest, ABadFileKeepsEverythingOverARestart) {
   EXPECT_EQ(port_of("web"), 80);
   ASSERT_EQ(pods().size(), 1U);
   EXPECT_EQ(pods()[0]->id.uid, uid);
-  EXPECT_EQ(secrets_->get("default/s")->data.at("k"), "v");
+  EXPECT_EQ(tables_->secrets.get("default/s")->data.at("k"), "v");
   EXPECT_EQ(status()["refused"].size(), 1U);
   for (const auto& entry : fs::directory_iterator(root_ / "state/manifests")) {
     EXPECT_EQ(fs::status(entry).permissions(), fs::perms::owner_read | fs::perms::owner_write) << entry.path();
