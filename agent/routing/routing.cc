@@ -128,15 +128,7 @@ void Routing::look(bool deep) {
   blind_.reset();
   facts_ = std::move(*facts);
   Plan before = std::exchange(plan_, plan_paths(nodes_, deps_.settings, facts_));
-  for (const auto& [object, why] : plan_.failing) {
-    if (!before.failing.contains(object)) log::warn(kModule, "not in force", {{"object", object}, {"reason", why}});
-  }
-  for (const auto& [name, node] : plan_.nodes) {
-    const auto old = before.nodes.find(name);
-    if (!node.condition.empty() && (old == before.nodes.end() || old->second.condition != node.condition)) {
-      log::warn(kModule, "a node's pods are not all reached", {{"node", name}, {"reason", node.condition}});
-    }
-  }
+  log_changes(before);
   tell_mtu();
   forget_changed(before);
   for (const auto& [ifindex, name] : before.uplinks) {

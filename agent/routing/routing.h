@@ -75,6 +75,8 @@ class Routing {
   void look_soon();
   // Plans anew and marks what differs; `deep`: paths are read back too.
   void look(bool deep);
+  // What cannot be had and which nodes' pods are not reached, as it begins and as it ends.
+  void log_changes(const Plan& before) const;
   void tell_mtu();
   Result<> read_actual(const Facts& facts, bool deep);
   void forget_changed(const Plan& before);

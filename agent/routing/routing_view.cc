@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Routing: what it tells, in metrics and on request.
+// Routing: what it tells, in the log, in metrics and on request.
 #include <algorithm>
 
+#include "agent/base/log.h"
 #include "agent/routing/routing.h"
 
 namespace fairlead::routing {
 namespace {
+
+constexpr const char* kModule = "routing";
 
 Json texts(const auto& values) {
   Json all = Json::array();
@@ -14,6 +17,26 @@ Json texts(const auto& values) {
 }
 
 }  // namespace
+
+void Routing::log_changes(const Plan& before) const {
+  for (const auto& [object, why] : plan_.failing) {
+    if (!before.failing.contains(object)) log::warn(kModule, "not in force", {{"object", object}, {"reason", why}});
+  }
+  for (const auto& [object, why] : before.failing) {
+    if (plan_.failing.contains(object)) continue;
+    log::info(kModule, "in force, or asked for no more", {{"object", object}, {"was", why}});
+  }
+  for (const auto& [name, node] : plan_.nodes) {
+    const auto old = before.nodes.find(name);
+    const std::string was = old == before.nodes.end() ? std::string() : old->second.condition;
+    if (node.condition == was) continue;
+    if (node.condition.empty()) {
+      log::info(kModule, "a node's pods are all reached again", {{"node", name}, {"was", was}});
+    } else {
+      log::warn(kModule, "a node's pods are not all reached", {{"node", name}, {"reason", node.condition}});
+    }
+  }
+}
 
 void Routing::count() {
   std::size_t in_force = 0;

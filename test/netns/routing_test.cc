@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "test/kit/log_lines.h"
 #include "test/kit/netns.h"
 #include "test/kit/process.h"
 
@@ -392,6 +393,36 @@ TEST_F(RoutingTest, ThePodsMtuFollowsTheUplink) {
   ip("link delete eth0");
   EXPECT_TRUE(eventually([&] { return ask("routing.sync")["uplinks"] == ""; }));
   EXPECT_EQ(told(), 0U);
+}
+
+TEST_F(RoutingTest, ANodeThatIsNotReachedIsLoggedAsThatBeginsAndEnds) {
+  start(settings(false));
+  writer_.set_complete();
+  ASSERT_TRUE(synced());
+  testkit::LogLines log;
+  std::vector<std::string> lines;
+  // Of that node, so far; other lines tell of the kernel.
+  const auto logged = [&] {
+    for (const std::string& line : log.take()) {
+      if (line.find("node=n2") != std::string::npos) lines.push_back(line);
+    }
+    return lines.size();
+  };
+  const auto condition = [&] { return ask("routing.sync")["conditions"].value("n2", ""); };
+  node("n2", {"10.1.2.0/24"}, "198.51.100.2");
+  ASSERT_TRUE(eventually([&] { return logged() == 1; }));
+  EXPECT_THAT(lines[0], HasSubstr("a node's pods are not all reached node=n2 reason=\"198.51.100.2 is on no network"));
+  node("n3", {"10.1.3.0/24"}, "192.0.2.3");  // another look
+  ASSERT_TRUE(eventually([] { return !shown("route show 10.1.3.0/24").empty(); }));
+  EXPECT_NE(condition(), "");
+  EXPECT_EQ(logged(), 1U);
+  node("n2", {"10.1.2.0/24"}, "192.0.2.2");
+  ASSERT_TRUE(eventually([&] { return logged() == 2; }));
+  EXPECT_THAT(lines[1], HasSubstr("a node's pods are all reached again node=n2 was=\"198.51.100.2 is on no network"));
+  writer_.erase("n3");
+  ASSERT_TRUE(eventually([] { return shown("route show 10.1.3.0/24").empty(); }));
+  EXPECT_EQ(condition(), "");
+  EXPECT_EQ(logged(), 2U);
 }
 
 TEST_F(RoutingTest, TheAuditFindsWhatNobodyTold) {
