@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "test/e2e/api_server_fixture.h"
 
-#include <unistd.h>
-
 #include <fstream>
 #include <tuple>
 #include <utility>
+
+#include "test/kit/netns.h"
+#include "test/kit/own_node.h"
 
 namespace fairlead {
 
@@ -47,8 +48,8 @@ ApiServer::Bed::Bed(ControlPlane started) : plane(std::move(started)) {
 }
 
 void ApiServer::SetUpTestSuite() {
-  folder_ = std::filesystem::temp_directory_path() / ("fairlead-api-test-" + std::to_string(getpid()));
-  auto plane = ControlPlane::start({.folder = folder_, .binary = FAIRLEAD_GO_BIN "/k8s"});
+  folder_ = std::filesystem::path(testkit::folder()) / "plane";
+  auto plane = ControlPlane::start({.folder = folder_, .binary = FAIRLEAD_GO_BIN "/k8s", .address = testkit::kNodeV4});
   ASSERT_TRUE(plane) << plane.error().message();
   const auto role = plane->kubectl("apply -f " FAIRLEAD_SOURCE "/deploy/node-role.yaml");
   ASSERT_EQ(role.code, 0) << role.output;

@@ -22,7 +22,6 @@ namespace fairlead::e2e {
 
 using testkit::kNodeV4;
 using testkit::kNodeV6;
-using testkit::run_as_node;
 inline constexpr auto kPodsV4 = "10.244.7.0/24";
 inline constexpr auto kPodsV6 = "fd00:10:244:7::/64";
 

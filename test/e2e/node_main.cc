@@ -2,9 +2,10 @@
 // main() of tests that run on a node of their own.
 #include <gtest/gtest.h>
 
-#include "test/e2e/node_fixture.h"
+#include "test/kit/own_node.h"
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  return fairlead::e2e::run_as_node([] { return RUN_ALL_TESTS(); });
+  if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
+  return fairlead::testkit::run_as_node([] { return RUN_ALL_TESTS(); });
 }

@@ -26,6 +26,8 @@
 #include "agent/kube/defaults/defaults.h"
 #include "agent/kube/validate/validate.h"
 #include "test/kit/control_plane.h"
+#include "test/kit/netns.h"
+#include "test/kit/own_node.h"
 
 namespace fairlead::kube {
 namespace {
@@ -158,10 +160,11 @@ std::string words(const FieldErrors& errors) {
 class Objects : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = fs::temp_directory_path() / ("fairlead-objects-test-" + std::to_string(getpid()));
+    folder_ = fs::path(testkit::folder()) / "plane";
     auto plane = ControlPlane::start({.folder = folder_,
                                       .binary = FAIRLEAD_GO_BIN "/k8s",
                                       .service_cidr = "10.96.0.0/16,fd00:10:96::/112",
+                                      .address = testkit::kNodeV4,
                                       // What these add to a Pod is no default of the API's.
                                       .without = {"ServiceAccount", "DefaultTolerationSeconds", "Priority"}});
     ASSERT_TRUE(plane) << plane.error().message();

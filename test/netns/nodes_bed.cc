@@ -141,10 +141,19 @@ std::vector<std::string> BedNode::command_line() const {
 }
 
 Result<> BedNode::start() {
+  FL_TRY(launch());
+  return await_synced();
+}
+
+Result<> BedNode::launch() {
   std::filesystem::create_directories(run_dir());
   const UniqueFd inside(open(netns_->path().c_str(), O_RDONLY | O_CLOEXEC));
   FL_LET(agent_, Process::start(command_line(), fmt::format("{}/{}/agent.log", folder(), name_),
                                 [fd = inside.get()] { setns(fd, CLONE_NEWNET); }));
+  return {};
+}
+
+Result<> BedNode::await_synced() {
   const bool up = eventually([&] { return synced() || !agent_.running(); }, kStartTime);
   if (up && agent_.running()) return {};
   return fail(Code::kTimeout, "the agent of {} is not synced: {}\n{}", name_, ctl("status").dump(), log());
@@ -236,7 +245,8 @@ Result<std::unique_ptr<NodesBed>> NodesBed::make(BedOptions options) {
   if (bed->options_.source) {
     FL_LET(bed->source_, bed->options_.source(*bed));
   }
-  for (const auto& node : bed->nodes_) FL_TRY(node->start());
+  for (const auto& node : bed->nodes_) FL_TRY(node->launch());
+  for (const auto& node : bed->nodes_) FL_TRY(node->await_synced());
   return bed;
 }
 

@@ -69,8 +69,9 @@ class BedNode {
   BedNode(NodesBed& bed, unsigned number);
   ~BedNode();
 
-  // Returns once the agent says that it is synced.
-  Result<> start();
+  Result<> start();  // returns once the agent says that it is synced: the next two
+  Result<> launch();
+  Result<> await_synced();
   void kill() { agent_.kill(); }
   // As a machine that lost power: agent, pods, devices and all that was in the kernel are gone, its disk is not. The
   // node is empty again and without an agent.
