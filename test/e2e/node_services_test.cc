@@ -26,6 +26,25 @@ TEST_P(NodeTest, AServiceAnswersFromAllItsBackends) {
   EXPECT_THAT(names(node_->get("web-1", kWeb4, 60)), UnorderedElementsAre("web-1", "web-2", "web-3"));
 }
 
+TEST_P(NodeTest, AServiceIsLeftToAnotherProxyWhileItsLabelSaysSo) {
+  start_web();
+  std::string others = kService;
+  const std::string name = "{name: web}";
+  others.replace(others.find(name), name.size(),
+                 "{name: web, labels: {service.kubernetes.io/service-proxy-name: mesh}}");
+  apply("service", others);
+  EXPECT_TRUE(eventually([] { return node_->ctl("service get web")["other_proxy"] == true; }, 10s));
+  EXPECT_THAT(node_->backends("web"), IsEmpty());
+  for (const std::string& from : {std::string(), std::string("client")}) {
+    for (const char* url : {kWeb4, kWeb6}) EXPECT_EQ(node_->get(from, url, 2), (Answers{{"failed", 2}})) << url;
+  }
+  apply("service", kService);
+  EXPECT_TRUE(eventually([] { return node_->backends("web").size() == 3; }, 10s));
+  for (const char* url : {kWeb4, kWeb6}) {
+    EXPECT_THAT(names(node_->get("client", url, 60)), UnorderedElementsAre("web-1", "web-2", "web-3"));
+  }
+}
+
 TEST_P(NodeTest, ReadinessGatesBackends) {
   apply("service", kService);
   apply("client", client());
