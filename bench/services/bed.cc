@@ -45,7 +45,8 @@ Result<std::unique_ptr<Bed>> Bed::make(bool peers) {
   FL_TRY(must(fmt::format("{0} ip link set lo up && {0} ip route add local {1} dev lo", inside(*bed->backends_),
                           LargeCluster::kEndpointCidr)));
   FL_TRY(bed->connect(*bed->clients_, 1));
-  FL_LET(auto cgroup, testkit::TestCgroup::make(testkit::kCgroup2, "bench-services"));
+  const std::string node = fmt::format("{}/{}", testkit::kCgroup2, testkit::node_cgroup());
+  FL_LET(auto cgroup, testkit::TestCgroup::make(node, "bench-services"));
   bed->cgroup_.emplace(std::move(cgroup));
   int number = 2;
   for (const std::string& mode : peers ? kModes : std::vector<std::string>()) {

@@ -46,13 +46,26 @@ Result<> become_node() {
   std::exit(ready ? body() : 1);  // what atexit() registered is undone, too
 }
 
-}  // namespace
+sigset_t watched_signals() {
+  sigset_t all;
+  sigemptyset(&all);
+  for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&all, signal);
+  return all;
+}
 
-int run_as_node(const std::function<int()>& body) {
-  sigset_t watched, before;
-  sigemptyset(&watched);
-  for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&watched, signal);
-  sigprocmask(SIG_BLOCK, &watched, &before);
+// Until `child` ends, which `end` brings about once this process is asked to. The exit status.
+int watch(pid_t child, int end) {
+  if (child < 0) return 1;
+  const sigset_t watched = watched_signals();
+  int caught = 0;
+  while (sigwait(&watched, &caught) == 0 && caught != SIGCHLD) kill(child, end);
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// Watched signals are blocked; `before` is what was blocked before that.
+int watch_node(const std::function<int()>& body, const sigset_t& before) {
   const auto group = TestCgroup::make(kCgroup2, "node");
   if (!group || unshare(CLONE_NEWPID) != 0) {
     std::cerr << "no node of its own: " << (group ? "unshare" : group.error().message()) << '\n';
@@ -61,12 +74,23 @@ int run_as_node(const std::function<int()>& body) {
   cgroup_name() = std::filesystem::path(group->path()).filename();
   const pid_t child = fork();
   if (child == 0) run_child(body, before);
-  int caught = 0;
-  while (sigwait(&watched, &caught) == 0 && caught != SIGCHLD) kill(child, SIGKILL);
-  int status = 0;
-  waitpid(child, &status, 0);
+  const int status = watch(child, SIGKILL);
   remove_cgroups_named(cgroup_name());
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return status;
+}
+
+}  // namespace
+
+int run_as_node(const std::function<int()>& body) {
+  const sigset_t watched = watched_signals();
+  sigset_t before;
+  sigprocmask(SIG_BLOCK, &watched, &before);
+  const pid_t self = getpid();
+  // Who cleans up is a process that outlives this one when it is killed.
+  const pid_t watcher = fork();
+  if (watcher != 0) return watch(watcher, SIGTERM);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  _exit(getppid() == self ? watch_node(body, before) : 1);
 }
 
 std::string node_cgroup() {
