@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/server/http_server.h"
 
-#include <netinet/in.h>
 #include <prometheus/text_serializer.h>
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <cstring>
 #include <string_view>
+
+#include "agent/base/socket_name.h"
 
 namespace fairlead::server {
 namespace {
@@ -40,22 +40,6 @@ std::string encode(const HttpReply& reply, bool head_only) {
       reply.status, reason(reply.status), reply.content_type, reply.body.size(), head_only ? "" : reply.body);
 }
 
-socklen_t to_sockaddr(const SocketAddress& from, sockaddr_storage& to) {
-  const auto bytes = from.address.bytes();
-  if (from.address.is_v4()) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(to);
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(from.port);
-    std::memcpy(&v4.sin_addr, bytes.data(), bytes.size());
-    return sizeof v4;
-  }
-  auto& v6 = reinterpret_cast<sockaddr_in6&>(to);
-  v6.sin6_family = AF_INET6;
-  v6.sin6_port = htons(from.port);
-  std::memcpy(&v6.sin6_addr, bytes.data(), bytes.size());
-  return sizeof v6;
-}
-
 }  // namespace
 
 HttpServer::HttpServer(Loop& loop, std::map<std::string, HttpHandler> handlers, StreamLimits limits)
@@ -65,14 +49,12 @@ HttpServer::HttpServer(Loop& loop, std::map<std::string, HttpHandler> handlers, 
 
 Result<> HttpServer::start(const SocketAddress& address) {
   const std::string what = "serve HTTP on " + address.str();
-  sockaddr_storage to{};
-  const socklen_t size = to_sockaddr(address, to);
-  UniqueFd listener(::socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const SocketName to = socket_name(address.address, address.port);
+  UniqueFd listener(::socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!listener) return fail_errno(errno, what);
   const int on = 1;
   ::setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&to), size) != 0 ||
-      ::listen(listener.get(), SOMAXCONN) != 0) {
+  if (::bind(listener.get(), to.get(), to.size) != 0 || ::listen(listener.get(), SOMAXCONN) != 0) {
     return fail_errno(errno, what);
   }
   streams_.listen(std::move(listener));
@@ -80,10 +62,9 @@ Result<> HttpServer::start(const SocketAddress& address) {
 }
 
 std::uint16_t HttpServer::port() const {
-  sockaddr_storage own{};
-  socklen_t size = sizeof own;
-  if (::getsockname(streams_.listener(), reinterpret_cast<sockaddr*>(&own), &size) != 0) return 0;
-  return ntohs(reinterpret_cast<const sockaddr_in&>(own).sin_port);  // at the same place for both families
+  SocketName own;
+  if (::getsockname(streams_.listener(), own.get(), &own.size) != 0) return 0;
+  return socket_address(*own.get())->port;
 }
 
 void HttpServer::on_data(StreamServer::ClientId id, const std::string& received) {

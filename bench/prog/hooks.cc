@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/prog/hooks.h"
 
-#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 #include <map>
 
+#include "agent/base/socket_name.h"
 #include "agent/datapath/abi.h"
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/bpf_socket_clients.h"
@@ -46,27 +46,14 @@ datapath::ServiceEntry service(Family family) {
 
 // Everything that a client does with a socket, with every hook of its family.
 Result<> use_sockets(const datapath::Frontend& to) {
-  sockaddr_storage service{};
-  socklen_t size = sizeof(sockaddr_in);
-  if (to.address.is_v4()) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(service);
-    v4 = {.sin_family = AF_INET, .sin_port = htons(to.port), .sin_addr = {to.address.v4_be()}, .sin_zero = {}};
-  } else {
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(service);
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(to.port);
-    std::ranges::copy(to.address.bytes(), v6.sin6_addr.s6_addr);
-    size = sizeof(v6);
-  }
-  auto* const address = reinterpret_cast<sockaddr*>(&service);
+  const SocketName service = socket_name(to.address, to.port);
   for (int i = 0; i < kSockets; ++i) {
-    const UniqueFd connected(socket(service.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    const UniqueFd unconnected(socket(service.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    sockaddr_storage peer{};
-    socklen_t peer_size = sizeof(peer);
-    if (connect(connected.get(), address, size) != 0 ||
-        getpeername(connected.get(), reinterpret_cast<sockaddr*>(&peer), &peer_size) != 0 ||
-        sendto(unconnected.get(), "x", 1, 0, address, size) != 1)
+    const UniqueFd connected(socket(service.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const UniqueFd unconnected(socket(service.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    SocketName peer;
+    if (connect(connected.get(), service.get(), service.size) != 0 ||
+        getpeername(connected.get(), peer.get(), &peer.size) != 0 ||
+        sendto(unconnected.get(), "x", 1, 0, service.get(), service.size) != 1)
       return fail_errno(errno, fmt::format("UDP socket to {}", to.address));
   }
   return {};

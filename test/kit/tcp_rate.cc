@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "test/kit/socket_name.h"
+#include "agent/base/socket_name.h"
 
 namespace fairlead::testkit {
 namespace {

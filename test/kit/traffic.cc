@@ -15,7 +15,7 @@
 #include <cstring>
 #include <vector>
 
-#include "test/kit/socket_name.h"
+#include "agent/base/socket_name.h"
 
 namespace fairlead::testkit {
 namespace {

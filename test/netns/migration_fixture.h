@@ -13,6 +13,7 @@
 #include <optional>
 #include <thread>
 
+#include "agent/base/socket_name.h"
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/conntrack.h"
 #include "agent/datapath/map.h"
@@ -86,10 +87,9 @@ class Datagrams {
     return answer.ends_with(sent) ? Result<>() : fail(Code::kInvalid, "another answer than to {}", sent);
   }
   std::uint16_t port() const {
-    sockaddr_in6 own{};
-    socklen_t size = sizeof(own);
-    EXPECT_EQ(getsockname(client_->fd(), reinterpret_cast<sockaddr*>(&own), &size), 0);
-    return ntohs(own.sin6_port);  // at the same place in both families
+    SocketName own;
+    EXPECT_EQ(getsockname(client_->fd(), own.get(), &own.size), 0);
+    return socket_address(*own.get()).value_or(SocketAddress()).port;
   }
 
  private:

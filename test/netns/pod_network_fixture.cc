@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "test/netns/pod_network_fixture.h"
 
-#include <arpa/inet.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -10,25 +9,14 @@
 #include <cstring>
 #include <fstream>
 
+#include "agent/base/socket_name.h"
 #include "test/kit/process.h"
-#include "test/kit/socket_name.h"
 
 namespace fairlead::network {
 namespace {
 
 constexpr std::uint16_t kPort = 8080;
 constexpr std::size_t kMessage = 5;
-
-IpAddress ip_of(const sockaddr_storage& storage) {
-  std::array<std::uint8_t, 4> v4{};
-  std::array<std::uint8_t, 16> v6{};
-  if (storage.ss_family == AF_INET) {
-    std::memcpy(v4.data(), &reinterpret_cast<const sockaddr_in&>(storage).sin_addr, 4);
-    return IpAddress::from_v4(v4);
-  }
-  std::memcpy(v6.data(), &reinterpret_cast<const sockaddr_in6&>(storage).sin6_addr, 16);
-  return IpAddress::from_v6(v6);
-}
 
 // A socket of a namespace, which gives up after 2 s.
 UniqueFd socket_in(const testkit::PodNetns* where, int family, int type) {
@@ -131,29 +119,29 @@ bool Connection::works() const {
 std::optional<Connection> connect_tcp(const testkit::PodNetns* from, const testkit::PodNetns* to,
                                       const IpAddress& address) {
   const UniqueFd listener = socket_in(to, kernel_family(address), SOCK_STREAM);
-  testkit::SocketName target = testkit::socket_name(address, kPort);
+  SocketName target = socket_name(address, kPort);
   EXPECT_EQ(bind(listener.get(), target.get(), target.size), 0);
   EXPECT_EQ(listen(listener.get(), 8), 0);
   Connection connection;
   connection.client = socket_in(from, kernel_family(address), SOCK_STREAM);
   if (connect(connection.client.get(), target.get(), target.size) != 0) return std::nullopt;
-  testkit::SocketName peer;
+  SocketName peer;
   peer.size = sizeof(peer.storage);
   connection.server = UniqueFd(accept(listener.get(), peer.get(), &peer.size));
-  connection.client_seen = ip_of(peer.storage);
+  connection.client_seen = socket_address(*peer.get()).value_or(SocketAddress()).address;
   return connection.works() ? std::optional(std::move(connection)) : std::nullopt;
 }
 
 bool exchange_udp(const testkit::PodNetns* from, const testkit::PodNetns* to, const IpAddress& address) {
   const UniqueFd server = socket_in(to, kernel_family(address), SOCK_DGRAM);
   const UniqueFd client = socket_in(from, kernel_family(address), SOCK_DGRAM);
-  testkit::SocketName target = testkit::socket_name(address, kPort);
+  SocketName target = socket_name(address, kPort);
   EXPECT_EQ(bind(server.get(), target.get(), target.size), 0);
   if (connect(client.get(), target.get(), target.size) != 0 || send(client.get(), "hello", kMessage, 0) != kMessage) {
     return false;
   }
   char buffer[16];
-  testkit::SocketName peer;
+  SocketName peer;
   peer.size = sizeof(peer.storage);
   if (recvfrom(server.get(), buffer, sizeof(buffer), 0, peer.get(), &peer.size) != kMessage) return false;
   return sendto(server.get(), buffer, kMessage, 0, peer.get(), peer.size) == kMessage &&

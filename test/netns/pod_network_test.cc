@@ -7,6 +7,7 @@
 #include <fstream>
 #include <set>
 
+#include "agent/base/socket_name.h"
 #include "agent/netlink/netns.h"
 #include "test/kit/packet.h"
 #include "test/kit/process.h"
@@ -177,11 +178,8 @@ TEST_F(PodNetwork, TheLastHopIsAnsweredByTheNode) {
     setsockopt(fd.get(), IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
     setsockopt(fd.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof(on));
     setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(9);
-    to.sin_addr.s_addr = b.addresses[0].v4_be();
-    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 0);
+    const SocketName to = socket_name(b.addresses[0], 9);
+    EXPECT_EQ(connect(fd.get(), to.get(), to.size), 0);
     EXPECT_EQ(send(fd.get(), "x", 1, 0), 1);
     char buffer[1];
     EXPECT_LT(recv(fd.get(), buffer, sizeof(buffer), 0), 0);

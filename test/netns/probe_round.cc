@@ -9,6 +9,7 @@
 #include <cstring>
 #include <set>
 
+#include "agent/base/socket_name.h"
 #include "test/netns/probes.h"
 
 namespace fairlead::testkit {
@@ -46,8 +47,8 @@ void forget(int fd) {
 Result<> ProbeTargets::serve(const BedPod& pod, const std::string& key, std::uint8_t protocol, std::uint16_t port) {
   if (protocol == IPPROTO_TCP && port == kPodPort) return {};
   UniqueFd fd = socket_in(pod.netns(), Family::kV6, protocol);
-  SocketName any({IpAddress::from_v6({}), port});
-  if (bind(fd.get(), any.get(), any.size()) != 0) return fail_errno(errno, "bind");
+  const SocketName any = socket_name(IpAddress::from_v6({}), port);
+  if (bind(fd.get(), any.get(), any.size) != 0) return fail_errno(errno, "bind");
   if (protocol == IPPROTO_UDP) {
     datagrams_.push_back({key, port, std::move(fd)});
     return {};
@@ -66,16 +67,16 @@ std::vector<std::string> ProbeTargets::differences(const std::map<std::string, s
   for (std::uint32_t i = 0; i < probes.size(); ++i) {
     const PlannedProbe& probe = probes[i];
     const Family family = probe.target.address.family();
-    SocketName to(probe.target);
+    const SocketName to = socket_name(probe.target.address, probe.target.port);
     if (probe.protocol == IPPROTO_TCP) {
       streams[i] = socket_in(pods.at(probe.from)->netns(), family, probe.protocol);
-      (void)!connect(streams[i].get(), to.get(), to.size());
+      (void)!connect(streams[i].get(), to.get(), to.size);
       continue;
     }
     UniqueFd& sender = senders[fmt::format("{} {}", probe.from, static_cast<int>(family))];
     if (!sender) sender = socket_in(pods.at(probe.from)->netns(), family, probe.protocol);
     const Message message{round_, i};
-    (void)!sendto(sender.get(), &message, sizeof(message), 0, to.get(), to.size());
+    (void)!sendto(sender.get(), &message, sizeof(message), 0, to.get(), to.size);
   }
   const auto look = [&] {
     for (const Target& target : datagrams_) {

@@ -5,9 +5,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <cstring>
 #include <string_view>
 
+#include "agent/base/socket_name.h"
 #include "test/kit/process.h"
 
 namespace fairlead::testkit {
@@ -27,35 +27,18 @@ int family_of(const IpAddress& address) {
 
 }  // namespace
 
-SocketName::SocketName(const Endpoint& endpoint) {
-  if (endpoint.address.is_v4()) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(storage_);
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(endpoint.port);
-    std::memcpy(&v4.sin_addr, endpoint.address.bytes().data(), 4);
-    size_ = sizeof(v4);
-  } else {
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(storage_);
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(endpoint.port);
-    std::memcpy(&v6.sin6_addr, endpoint.address.bytes().data(), 16);
-    size_ = sizeof(v6);
-  }
-}
-
 Result<Datagrams> Datagrams::make(const PodNetns& from, const Endpoint& to, Way way) {
   UniqueFd fd = datagram_socket(from, family_of(to.address));
-  SocketName name(to);
-  if (way == Way::kConnected && connect(fd.get(), name.get(), name.size()) != 0) return fail_errno(errno, "connect");
+  const SocketName name = socket_name(to.address, to.port);
+  if (way == Way::kConnected && connect(fd.get(), name.get(), name.size) != 0) return fail_errno(errno, "connect");
   return Datagrams(std::move(fd), to, way);
 }
 
 bool Datagrams::answered(std::chrono::milliseconds patience) {
   const std::string text = std::to_string(++sent_) + " of mine";
-  SocketName name(to_);
-  const ssize_t sent = way_ == Way::kConnected
-                           ? send(fd_.get(), text.data(), text.size(), 0)
-                           : sendto(fd_.get(), text.data(), text.size(), 0, name.get(), name.size());
+  const SocketName name = socket_name(to_.address, to_.port);
+  const ssize_t sent = way_ == Way::kConnected ? send(fd_.get(), text.data(), text.size(), 0)
+                                               : sendto(fd_.get(), text.data(), text.size(), 0, name.get(), name.size);
   if (sent != static_cast<ssize_t>(text.size())) return false;
   const auto deadline = std::chrono::steady_clock::now() + patience;
   // Answers to earlier ones may come late.
@@ -71,10 +54,10 @@ bool Datagrams::answered(std::chrono::milliseconds patience) {
 }
 
 Sink::Sink(const PodNetns& where, std::uint16_t port) : fd_(datagram_socket(where, AF_INET6)) {
-  SocketName any({IpAddress::from_v6({}), port});
+  const SocketName any = socket_name(IpAddress::from_v6({}), port);
   const int off = 0;
   setsockopt(fd_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-  if (bind(fd_.get(), any.get(), any.size()) != 0) fd_.reset();
+  if (bind(fd_.get(), any.get(), any.size) != 0) fd_.reset();
 }
 
 std::uint64_t Sink::count() {
@@ -85,9 +68,9 @@ std::uint64_t Sink::count() {
 
 Flood::Flood(const PodNetns& from, const Endpoint& to) : fd_(datagram_socket(from, family_of(to.address))) {
   thread_ = std::jthread([this, to](const std::stop_token& stop) {
-    SocketName target(to);
+    const SocketName target = socket_name(to.address, to.port);
     while (!stop.stop_requested()) {
-      if (sendto(fd_.get(), "probe", 5, 0, target.get(), target.size()) == 5) ++sent_;
+      if (sendto(fd_.get(), "probe", 5, 0, target.get(), target.size) == 5) ++sent_;
       std::this_thread::yield();
     }
   });

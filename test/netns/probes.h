@@ -16,18 +16,6 @@
 
 namespace fairlead::testkit {
 
-// An endpoint as system calls want it.
-class SocketName {
- public:
-  explicit SocketName(const Endpoint& endpoint);
-  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage_); }
-  socklen_t size() const { return size_; }
-
- private:
-  sockaddr_storage storage_{};
-  socklen_t size_ = 0;
-};
-
 // A UDP client of an Observer. Owner: the test.
 class Datagrams {
  public:

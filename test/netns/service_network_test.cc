@@ -7,18 +7,16 @@
 
 #include <cstring>
 
+#include "agent/base/socket_name.h"
 #include "agent/datapath/bpf_load_balancer.h"
 #include "agent/datapath/sock_programs.h"
 #include "test/kit/process.h"
-#include "test/kit/socket_name.h"
 #include "test/netns/pod_network_fixture.h"
 
 namespace fairlead::network {
 namespace {
 
 using testkit::PodNetns;
-using testkit::socket_name;
-using testkit::SocketName;
 
 constexpr std::uint16_t kPort = 80;
 constexpr std::uint16_t kTarget = 8080;
@@ -27,24 +25,10 @@ IpAddress ip(const std::string& text) {
   return IpAddress::parse(text).value();
 }
 
-// One end of a socket; IPv4 and IPv6.
-struct End {
-  IpAddress address;
-  std::uint16_t port = 0;
-  bool operator==(const End&) const = default;
-};
+using End = SocketAddress;  // of a socket
 
 End to_end(const SocketName& name) {
-  if (name.storage.ss_family == AF_INET) {
-    const auto& v4 = reinterpret_cast<const sockaddr_in&>(name.storage);
-    std::array<std::uint8_t, 4> bytes{};
-    std::memcpy(bytes.data(), &v4.sin_addr, bytes.size());
-    return {IpAddress::from_v4(bytes), ntohs(v4.sin_port)};
-  }
-  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(name.storage);
-  std::array<std::uint8_t, 16> bytes{};
-  std::memcpy(bytes.data(), &v6.sin6_addr, bytes.size());
-  return {IpAddress::from_v6(bytes), ntohs(v6.sin6_port)};
+  return socket_address(*name.get()).value_or(End());
 }
 
 // A socket of a namespace (nullptr: the node's) with an address of its own, which gives up after 3 s.

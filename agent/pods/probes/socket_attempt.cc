@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/pods/probes/socket_attempt.h"
 
-#include <netinet/in.h>
 #include <strings.h>
 #include <sys/socket.h>
 
@@ -12,29 +11,14 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/base/socket_name.h"
+
 namespace fairlead::pods {
 
 namespace {
 
 constexpr std::size_t kMaxHead = 64 << 10;
 constexpr std::size_t kMaxBody = 10 << 10;
-
-socklen_t fill(sockaddr_storage& storage, const IpAddress& address, std::uint16_t port) {
-  storage = {};
-  const auto bytes = address.bytes();
-  if (address.is_v4()) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(storage);
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    std::memcpy(&v4.sin_addr, bytes.data(), bytes.size());
-    return sizeof v4;
-  }
-  auto& v6 = reinterpret_cast<sockaddr_in6&>(storage);
-  v6.sin6_family = AF_INET6;
-  v6.sin6_port = htons(port);
-  std::memcpy(&v6.sin6_addr, bytes.data(), bytes.size());
-  return sizeof v6;
-}
 
 struct Head {
   int status = 0;
@@ -104,13 +88,12 @@ SocketAttempt::SocketAttempt(Loop& loop, const IpAddress& address, std::uint16_t
 }
 
 void SocketAttempt::open(const IpAddress& address) {
-  sockaddr_storage storage;
-  const socklen_t size = fill(storage, address, port_);
-  socket_ = UniqueFd(socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const SocketName name = socket_name(address, port_);
+  socket_ = UniqueFd(socket(name.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket_) return later(fmt::format("socket for {}: {}", peer_, std::strerror(errno)));
   const linger none{.l_onoff = 1, .l_linger = 0};
   setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
-  if (connect(socket_.get(), reinterpret_cast<const sockaddr*>(&storage), size) != 0 && errno != EINPROGRESS) {
+  if (connect(socket_.get(), name.get(), name.size) != 0 && errno != EINPROGRESS) {
     return later(fmt::format("dial tcp {}: {}", peer_, std::strerror(errno)));
   }
   watch_ = loop_.watch(socket_.get(), Loop::Ready::kWrite, [this] { on_connected(); });

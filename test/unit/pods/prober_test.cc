@@ -2,12 +2,12 @@
 // The prober over real loopback sockets, and a runtime that is ours.
 #include "agent/pods/probes/prober.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
 #include <vector>
 
+#include "agent/base/socket_name.h"
 #include "agent/base/unique_fd.h"
 #include "test/unit/pods/fake_health.h"
 
@@ -22,17 +22,11 @@ class Server {
  public:
   Server(Loop& loop, const IpAddress& address, std::vector<std::string> answers)
       : loop_(loop), answers_(std::move(answers)), listener_(socket(domain(address), kType, 0)) {
-    sockaddr_storage at{};
-    auto& v4 = reinterpret_cast<sockaddr_in&>(at);
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
-    at.ss_family = static_cast<sa_family_t>(domain(address));
-    void* to = address.is_v4() ? static_cast<void*>(&v4.sin_addr) : static_cast<void*>(&v6.sin6_addr);
-    std::memcpy(to, address.bytes().data(), address.bytes().size());
-    socklen_t size = address.is_v4() ? sizeof v4 : sizeof v6;
-    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&at), size), 0);
+    SocketName at = socket_name(address, 0);
+    EXPECT_EQ(bind(listener_.get(), at.get(), at.size), 0);
     EXPECT_EQ(listen(listener_.get(), 16), 0);
-    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&at), &size);
-    port_ = ntohs(address.is_v4() ? v4.sin_port : v6.sin6_port);
+    getsockname(listener_.get(), at.get(), &at.size);
+    port_ = socket_address(*at.get()).value().port;
     watch_ = loop_.watch(listener_.get(), Loop::Ready::kRead, [this] { accept_one(); });
   }
   std::uint16_t port() const { return port_; }
