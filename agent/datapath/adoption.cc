@@ -11,9 +11,9 @@ namespace fairlead::datapath {
 namespace {
 
 // Whether `run` is what `live` makes of its backends.
-bool is_arranged(std::span<const run_slot> run, const LiveService& live) {
+bool is_arranged(std::span<const std::uint32_t> run, const LiveService& live) {
   const std::vector<std::uint32_t> order = arrange(live.entry.balancing, live.entry.backends, live.entry.weights);
-  return std::ranges::equal(run, order, {}, &run_slot::backend,
+  return std::ranges::equal(run, order, {}, {},
                             [&](std::uint32_t position) { return live.elements.backends[position]; });
 }
 
@@ -22,14 +22,11 @@ bool read_service(ServiceMaps& maps, std::uint32_t index, Family family, Adopted
   const ServiceRecord record = maps.service(index);
   if (record.tag == 0) return false;
   live.tag = record.tag;
-  const std::uint64_t end = std::uint64_t{record.base} + record.count;
-  if (end > maps.run_capacity() || record.balancing > Balancing::kMaglev) return false;
-  std::vector<std::uint32_t> ids;
-  for (const run_slot& slot : maps.run(record.base, record.count)) {
-    if (slot.tag != record.tag || slot.backend == 0 || slot.backend >= maps.backend_capacity()) return false;
-    ids.push_back(slot.backend);
-  }
+  const auto run = maps.run(index);
+  if (!run || record.balancing > Balancing::kMaglev) return false;
+  std::vector<std::uint32_t> ids = *run;
   std::ranges::sort(ids);
+  if (!ids.empty() && (ids.front() == 0 || ids.back() >= maps.backend_capacity())) return false;
   ids.erase(std::ranges::unique(ids).begin(), ids.end());
   std::vector<std::pair<Backend, std::uint32_t>> backends;
   for (const std::uint32_t id : ids) {
@@ -52,8 +49,8 @@ bool read_service(ServiceMaps& maps, std::uint32_t index, Family family, Adopted
     read.elements.backends.push_back(id);
   }
   drop_equal_weights(read.entry);
-  if (!is_arranged(maps.run(record.base, record.count), read)) return false;
-  if (!out.runs.reserve(record.base, record.count)) return false;
+  if (!is_arranged(*run, read)) return false;
+  if (!is_own_run(record.base) && !out.runs.reserve(record.base, record.count)) return false;
   live = std::move(read);
   return true;
 }
@@ -124,7 +121,7 @@ Result<Adopted> adopt(ServiceMaps& maps) {
       maps.free_service(index);
     }
   }
-  for (const run_slot& slot : maps.run(0, maps.run_capacity())) out.next_tag = std::max(out.next_tag, slot.tag + 1);
+  out.next_tag = std::max(out.next_tag, maps.largest_tag() + 1);
   settle_backends(maps, Family::kV4, out);
   settle_backends(maps, Family::kV6, out);
   return out;
@@ -134,9 +131,8 @@ bool arrays_match(const ServiceMaps& maps, const LiveService& live) {
   const Elements& held = live.elements;
   const ServiceRecord wanted{held.base, held.count, live.tag, live.entry.affinity_timeout_s, live.entry.balancing};
   if (maps.service(held.service) != wanted) return false;
-  const std::span<const run_slot> run = maps.run(held.base, held.count);
-  if (!std::ranges::all_of(run, [&](const run_slot& slot) { return slot.tag == live.tag; })) return false;
-  if (!is_arranged(run, live)) return false;
+  const auto run = maps.run(held.service);
+  if (!run || !is_arranged(*run, live)) return false;
   const auto stands = [&](std::uint32_t id, const Backend& backend, backend_state state) {
     const BackendRecord record = maps.backend(held.family, id);
     return record.state == state && record.service == held.service && record.backend == backend;

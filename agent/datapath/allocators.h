@@ -10,6 +10,8 @@
 #include <span>
 #include <utility>
 
+#include "bpf/abi/service.h"
+
 namespace fairlead::datapath {
 
 // Ids 1 … capacity - 1 (0 is nobody's). What was freed first is used again first. Owner: one, one thread. O(1).
@@ -51,5 +53,10 @@ class RunAllocator {
   ByBase free_;
   std::set<std::pair<std::uint32_t, std::uint32_t>> by_count_;  // {count, base}
 };
+
+// Whether a run at `base` stands in its service's own element: no RunAllocator gave it.
+constexpr bool is_own_run(std::uint32_t base) {
+  return (base & SERVICE_OWN_RUN) != 0;
+}
 
 }  // namespace fairlead::datapath

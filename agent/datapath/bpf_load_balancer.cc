@@ -56,6 +56,11 @@ void keep_known_draining(ServiceEntry& entry, const ServiceEntry& before) {
   entry.draining.erase(std::ranges::unique(entry.draining).begin(), entry.draining.end());
 }
 
+// Where a run goes that ServiceIds gave `base`: of an own one, to the half that the run at `before` leaves free.
+std::uint32_t place_of_run(std::uint32_t base, std::uint32_t before) {
+  return is_own_run(base) && before == SERVICE_OWN_RUN ? SERVICE_OWN_RUN + SERVICE_OWN_PLACES : base;
+}
+
 std::vector<Frontend> missing_in(const std::vector<Frontend>& all, const std::vector<Frontend>& there) {
   std::vector<Frontend> out;
   std::ranges::set_difference(all, there, std::back_inserter(out));
@@ -209,8 +214,8 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
     if (!same_run) {
       std::vector<std::uint32_t> run(order.size());
       std::ranges::transform(order, run.begin(), [&](std::uint32_t position) { return ids[position]; });
-      maps_.write_run(taken.base, run, live.tag);
-      held.base = taken.base;
+      held.base = place_of_run(taken.base, held.base);
+      maps_.write_run(index, held.base, run);
       held.count = count;
     }
     maps_.publish(index, held.base, held.count, entry.affinity_timeout_s, entry.balancing);
@@ -352,7 +357,7 @@ std::vector<MapUsage> BpfLoadBalancer::usage() const {
   for (const auto& [index, live] : services_) {
     backends[ServiceIds::family_slot(live.elements.family)] +=
         live.elements.backends.size() + live.elements.draining.size();
-    slots += live.elements.count;
+    if (!is_own_run(live.elements.base)) slots += live.elements.count;
   }
   return {{"svc4", frontends[0], maps_.frontend_capacity()},
           {"svc6", frontends[1], maps_.frontend_capacity()},

@@ -47,7 +47,8 @@ Result<Elements> ServiceIds::take(bool service, Family family, std::size_t backe
     if (!id) return full(family == Family::kV4 ? "backends4" : "backends6", ids.capacity());
     taken.backends.push_back(*id);
   }
-  const auto base = take_waiting([&] { return runs_.take(count); });
+  const bool own = count <= SERVICE_OWN_PLACES;
+  const auto base = own ? SERVICE_OWN_RUN : take_waiting([&] { return runs_.take(count); });
   if (!base) return full("runs", runs_.capacity());
   taken.base = *base;
   taken.count = count;
@@ -59,7 +60,7 @@ void ServiceIds::put(const Elements& elements) {
   for (const auto& ids : {elements.backends, elements.draining}) {
     for (const std::uint32_t id : ids) backends_[family_slot(elements.family)].put(id);
   }
-  runs_.put(elements.base, elements.count);
+  if (!is_own_run(elements.base)) runs_.put(elements.base, elements.count);
 }
 
 void ServiceIds::retire(Elements elements) {

@@ -38,8 +38,8 @@ class ServiceIds {
   ServiceIds(std::unique_ptr<GracePeriod> grace, std::uint32_t services, std::uint32_t backends, RunAllocator runs,
              const Used& used);
 
-  // A service if `service`, `backends` backends of `family`, and a run of `count`; all or nothing. kExhausted names the
-  // map.
+  // A service if `service`, `backends` backends of `family`, and a run of `count`; all or nothing. A run that fits into
+  // the service's own element takes nothing; its base is SERVICE_OWN_RUN. kExhausted names the map.
   Result<Elements> take(bool service, Family family, std::size_t backends, std::uint32_t count);
   // What nobody has seen: free at once.
   void put(const Elements& elements);

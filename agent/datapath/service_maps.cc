@@ -3,6 +3,8 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
+
 #include "agent/datapath/abi.h"
 
 namespace fairlead::datapath {
@@ -139,12 +141,40 @@ void ServiceMaps::free_service(std::uint32_t index) {
   store(element.tag, 0);
 }
 
-void ServiceMaps::write_run(std::uint32_t base, std::span<const std::uint32_t> backends, std::uint32_t tag) {
+void ServiceMaps::write_run(std::uint32_t index, std::uint32_t base, std::span<const std::uint32_t> backends) {
+  ::service& element = services_[index];
+  if (is_own_run(base)) {
+    for (const std::uint32_t backend : backends) store(element.own[base++ - SERVICE_OWN_RUN], backend);
+    return;
+  }
   for (const std::uint32_t backend : backends) {
     store(runs_[base].backend, backend);
-    store(runs_[base].tag, tag);
+    store(runs_[base].tag, element.tag);
     ++base;
   }
+}
+
+std::optional<std::vector<std::uint32_t>> ServiceMaps::run(std::uint32_t index) const {
+  const ::service& element = services_[index];
+  if (is_own_run(element.base)) {
+    const std::span<const std::uint32_t> own(element.own);
+    const std::uint32_t first = element.base - SERVICE_OWN_RUN;
+    if (first > own.size() || element.count > own.size() - first) return std::nullopt;
+    const auto run = own.subspan(first, element.count);
+    return std::vector(run.begin(), run.end());
+  }
+  if (element.base > runs_.size() || element.count > runs_.size() - element.base) return std::nullopt;
+  std::vector<std::uint32_t> backends;
+  backends.reserve(element.count);
+  for (const run_slot& slot : runs_.run(element.base, element.count)) {
+    if (slot.tag != element.tag) return std::nullopt;
+    backends.push_back(slot.backend);
+  }
+  return backends;
+}
+
+std::uint32_t ServiceMaps::largest_tag() const {
+  return std::ranges::max(runs_.run(0, runs_.size()), {}, &run_slot::tag).tag;
 }
 
 BackendRecord ServiceMaps::backend(Family family, std::uint32_t id) const {

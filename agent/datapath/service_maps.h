@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "agent/base/ip.h"
 #include "agent/base/result.h"
+#include "agent/datapath/allocators.h"
 #include "agent/datapath/load_balancer.h"
 #include "agent/datapath/map.h"
 #include "agent/datapath/mapped_array.h"
@@ -59,8 +61,12 @@ class ServiceMaps {
                Balancing balancing);
   void free_service(std::uint32_t index);
 
-  void write_run(std::uint32_t base, std::span<const std::uint32_t> backends, std::uint32_t tag);
-  std::span<const run_slot> run(std::uint32_t base, std::uint32_t count) const { return runs_.run(base, count); }
+  // Writes service `index`'s next run, which is at `base`: in `runs` with the service's tag, or in its own element.
+  void write_run(std::uint32_t index, std::uint32_t base, std::span<const std::uint32_t> backends);
+  // The backends of the run that service `index` says; nothing where that is not all its own, or outside of the maps.
+  std::optional<std::vector<std::uint32_t>> run(std::uint32_t index) const;
+  // The largest tag that was ever given to an element of `runs`.
+  std::uint32_t largest_tag() const;
 
   BackendRecord backend(Family family, std::uint32_t id) const;
   // Writes a free element as a new generation of it, valid for `service`, with nothing counted.

@@ -16,7 +16,7 @@ namespace fairlead::datapath {
 
 class Migration;
 
-// Sizes of the maps, fixed when they are first made. The defaults take about 120 MB, and what frontends there are.
+// Sizes of the maps, fixed when they are first made. The defaults take about 150 MB.
 struct SockCapacities {
   std::uint32_t frontends = 262'144;  // of each family, and one for each of their addresses
   std::uint32_t services = 262'144;   // entries: Service ports by family

@@ -36,20 +36,28 @@ struct frontend {
 	__u32 check;   /* frontend_check_*() of the key */
 };
 
-/* Element of array `services`; index 0 is nobody's. Each field is stored whole; `run` publishes a backend set. */
+/*
+ * Element of array `services`, a cache line; index 0 is nobody's. Each field is stored whole; `run` publishes a backend
+ * set. A run of up to SERVICE_OWN_PLACES stands in the element itself, which spares a connection a cache line: in one
+ * half of `own` while the other may be in use.
+ */
+#define SERVICE_OWN_PLACES 4
+#define SERVICE_OWN_RUN (1U << 31)
+
 struct service {
 	union {
 		struct {
-			__u32 base;  /* first element in `runs` … */
+			__u32 base;  /* first element in `runs`, or SERVICE_OWN_RUN + first element in `own` … */
 			__u32 count; /* … and how many; 0: connections are refused */
 		};
 		__u64 run; /* both, for the one load and the one store */
 	};
-	__u32 tag;                /* of this use of the index; 0: free */
-	__u32 flags;              /* SERVICE_ALGORITHM */
-	__u32 affinity_timeout_s; /* ClientIP affinity; 0: none */
-	__u32 turn;               /* of round robin; counted by BPF */
-	__u64 hits;               /* connections that got a backend; counted by BPF */
+	__u32 tag;                         /* of this use of the index; 0: free */
+	__u32 flags;                       /* SERVICE_ALGORITHM */
+	__u32 affinity_timeout_s;          /* ClientIP affinity; 0: none */
+	__u32 turn;                        /* of round robin; counted by BPF */
+	__u64 hits;                        /* connections that got a backend; counted by BPF */
+	__u32 own[2 * SERVICE_OWN_PLACES]; /* indices into backends4 or backends6 */
 };
 
 /*
@@ -196,7 +204,7 @@ static inline __u32 frontend_check_v6(const struct frontend_v6 *key)
 FL_ABI_ASSERT(sizeof(struct frontend_v4) == 8, "layout of struct frontend_v4 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct frontend_v6) == 20, "layout of struct frontend_v6 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct frontend) == 8, "layout of struct frontend is shared and pinned");
-FL_ABI_ASSERT(sizeof(struct service) == 32, "layout of struct service is shared and pinned");
+FL_ABI_ASSERT(sizeof(struct service) == 64, "layout of struct service is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct run_slot) == 8, "layout of struct run_slot is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct backend_v4) == 16, "layout of struct backend_v4 is shared and pinned");
 FL_ABI_ASSERT(sizeof(struct backend_v6) == 32, "layout of struct backend_v6 is shared and pinned");

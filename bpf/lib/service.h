@@ -15,9 +15,9 @@
 #include "bpf/abi/service.h"
 #include "bpf/lib/address.h"
 
+/* Preallocated: an element is one cache line then, where one that is made when it is needed may begin within a line. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
 	__type(key, struct frontend_v4);
 	__type(value, struct frontend);
@@ -25,7 +25,6 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
 	__type(key, struct frontend_v6);
 	__type(value, struct frontend);
@@ -272,11 +271,27 @@ static __always_inline __u32 hash_choice(const struct chooser *by, __u32 algorit
 	return hash_end(hash);
 }
 
+/* The backend at place `at` of the service's run at `base`, or 0: the run was given away. */
+static __always_inline __u32 backend_in_run(struct service *service, __u32 base, __u32 at)
+{
+	const __u32 place = base + at;
+	const struct run_slot *slot;
+	__u32 backend;
+
+	if (base & SERVICE_OWN_RUN)
+		return READ_ONCE(service->own[place % (2 * SERVICE_OWN_PLACES)]);
+	slot = bpf_map_lookup_elem(&runs, &place);
+	if (!slot)
+		return 0;
+	backend = READ_ONCE(slot->backend);
+	return READ_ONCE(slot->tag) == READ_ONCE(service->tag) ? backend : 0;
+}
+
 /* One look at a run for the backend with the fewest open connections by weight. */
 struct least_walk {
+	__u32 service;
 	__u32 base, count;
 	__u32 start; /* of the window, below `count` */
-	__u32 tag;   /* the service's */
 	__u32 is_v4;
 	__u32 backend; /* the best so far; 0: the run was given away */
 	__u32 weight;
@@ -288,16 +303,15 @@ struct least_walk {
 
 static long least_step(__u32 i, struct least_walk *walk)
 {
-	const __u32 at = walk->base + (walk->start + i) % walk->count;
-	const struct run_slot *slot = bpf_map_lookup_elem(&runs, &at);
+	struct service *service = bpf_map_lookup_elem(&services, &walk->service);
 	const struct backend_use *use;
 	__u32 backend, open, weight;
 
-	if (!slot)
+	if (!service)
 		return 1;
-	backend = READ_ONCE(slot->backend);
+	backend = backend_in_run(service, walk->base, (walk->start + i) % walk->count);
 	use = use_of(backend, walk->is_v4);
-	if (!use || READ_ONCE(slot->tag) != walk->tag) {
+	if (!backend || !use) {
 		walk->backend = 0;
 		return 1;
 	}
@@ -312,9 +326,9 @@ static long least_step(__u32 i, struct least_walk *walk)
 	return 0;
 }
 
-static __always_inline int pick_least(__u32 base, __u32 count, __u32 tag, bool is_v4, __u32 *backend)
+static __always_inline int pick_least(__u32 service, __u32 base, __u32 count, bool is_v4, __u32 *backend)
 {
-	struct least_walk walk = { .base = base, .count = count, .tag = tag, .is_v4 = is_v4 };
+	struct least_walk walk = { .service = service, .base = base, .count = count, .is_v4 = is_v4 };
 
 	walk.start = bpf_get_prandom_u32() % count;
 	bpf_loop(count < LEAST_WINDOW ? count : LEAST_WINDOW, least_step, &walk, 0);
@@ -328,25 +342,20 @@ static __always_inline int pick_from_run(struct service *service, const struct c
 	const __u64 run = READ_ONCE(service->run);
 	const __u32 base = run, count = run >> 32;
 	const __u32 algorithm = READ_ONCE(service->flags) & SERVICE_ALGORITHM;
-	const struct run_slot *slot;
 	__u32 at;
 
 	if (count == 0)
 		return -ECONNREFUSED;
 	if (algorithm == ALGORITHM_LEAST_CONNECTIONS)
-		return pick_least(base, count, READ_ONCE(service->tag), by->is_v4, &to->backend_index);
+		return pick_least(to->service_index, base, count, by->is_v4, &to->backend_index);
 	if (algorithm == ALGORITHM_RANDOM)
 		at = bpf_get_prandom_u32();
 	else if (algorithm == ALGORITHM_ROUND_ROBIN)
 		at = __sync_fetch_and_add(&service->turn, 1);
 	else
 		at = hash_choice(by, algorithm, &to->service);
-	at = base + at % count;
-	slot = bpf_map_lookup_elem(&runs, &at);
-	if (!slot)
-		return -EAGAIN;
-	to->backend_index = READ_ONCE(slot->backend);
-	return READ_ONCE(slot->tag) == READ_ONCE(service->tag) ? 0 : -EAGAIN;
+	to->backend_index = backend_in_run(service, base, at % count);
+	return to->backend_index ? 0 : -EAGAIN;
 }
 
 static __always_inline int pick_backend(struct service *service, const struct chooser *by, struct translation *to)

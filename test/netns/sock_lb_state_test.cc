@@ -69,7 +69,7 @@ std::map<std::string, std::vector<std::uint8_t>> contents(const Agent& agent) {
   // Without what the programs count.
   auto& services = out["services"];
   for (std::size_t at = sizeof(std::uint32_t); at < services.size(); at += sizeof(std::uint32_t) + sizeof(::service)) {
-    std::fill_n(&services[at + offsetof(::service, turn)], sizeof(::service) - offsetof(::service, turn), 0);
+    std::fill_n(&services[at + offsetof(::service, turn)], offsetof(::service, own) - offsetof(::service, turn), 0);
   }
   read("runs", std::uint32_t{}, run_slot{});
   read("backends4", std::uint32_t{}, backend_v4{});

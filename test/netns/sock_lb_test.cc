@@ -213,13 +213,21 @@ TEST_P(SockLbKindTest, ChangingSetsAreNeverSeenByHalf) {
 }
 
 // The same by a reader that looks as BPF programs do, but without pause: it meets every order of stores that there is.
-TEST_F(SockLbTest, AReaderOfTheMapsNeverSeesHalfASet) {
+// Runs of up to four backends stand in the service's element.
+struct Sizes {
+  std::size_t even, odd;
+};
+class SockLbReaderTest : public SockLbTest, public testing::WithParamInterface<Sizes> {};
+INSTANTIATE_TEST_SUITE_P(Sets, SockLbReaderTest, testing::Values(Sizes{25, 20}, Sizes{4, 3}, Sizes{5, 4}));
+
+TEST_P(SockLbReaderTest, NeverSeesHalfASet) {
   ServiceEntry sets[2];
   for (std::uint16_t i = 0; i < 50; ++i) {
     sets[i % 2].backends.push_back({ip("127.0.0.1"), static_cast<std::uint16_t>(1000 + i)});
   }
   for (ServiceEntry& set : sets) set.frontends = {{ip(kV4.service), 80, Protocol::kTcp}};
-  sets[1].backends.resize(20);
+  sets[0].backends.resize(GetParam().even);
+  sets[1].backends.resize(GetParam().odd);
   apply("a", sets[0]);
   const auto array = [&]<class T>(const char* name, T) {
     const auto map = *Map<std::uint32_t, T>::open(agent_.root->map_path(name));
@@ -242,8 +250,10 @@ TEST_F(SockLbTest, AReaderOfTheMapsNeverSeesHalfASet) {
       unsigned of_set[2] = {};
       bool whole = true;
       for (std::uint32_t i = base; i < base + count; ++i) {
-        whole = whole && runs[i].tag == services[1].tag;
-        ++of_set[ntohs(backends[runs[i].backend].port) % 2];
+        const bool own = is_own_run(base);
+        whole = whole && (own || runs[i].tag == services[1].tag);
+        const std::uint32_t backend = own ? services[1].own[i - SERVICE_OWN_RUN] : runs[i].backend;
+        ++of_set[ntohs(backends[backend].port) % 2];
       }
       std::atomic_thread_fence(std::memory_order_acquire);
       if (run.load() != seen || changes != change) continue;  // not one look
