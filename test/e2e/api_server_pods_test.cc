@@ -75,6 +75,27 @@ TEST_F(ApiServer, APodOfThisNodeArrivesAndItsStatusAndEndAreTold) {
   EXPECT_EQ(field("pod p", ".metadata.deletionTimestamp"), "");
 }
 
+// As the node controller does with the pods of a node that it has not heard of for a minute.
+TEST_F(ApiServer, APodThatAnotherCallsNotReadyIsCalledReadyAgain) {
+  const std::string uid = make_pod("called");
+  auto status = std::make_shared<k8s::PodStatus>(*running("10.244.0.17"));
+  auto& condition = *status->add_conditions();
+  condition.set_type("Ready");
+  condition.set_status("True");
+  bed_->statuses.send({.id = bed_->tables.pods.get(uid)->id, .status = status, .source = "api"});
+  const auto ready = [] { return field("pod called", ".status.conditions[?(@.type==\"Ready\")].status"); };
+  EXPECT_TRUE(eventually([&] { return ready() == "True"; }));
+  for (int round = 0; round < 2; ++round) {
+    const std::string before = field("pod called", ".metadata.resourceVersion");
+    kubectl(
+        "patch pod called --subresource=status "
+        "-p='{\"status\": {\"conditions\": [{\"type\": \"Ready\", \"status\": \"False\"}]}}'");
+    EXPECT_TRUE(
+        eventually([&] { return ready() == "True" && field("pod called", ".metadata.resourceVersion") != before; }));
+  }
+  kubectl("delete pod called --force");
+}
+
 TEST_F(ApiServer, ConfigMapsAndSecretsAreReadByNameWhileTheyAreWanted) {
   // 150 objects over two connections: the server allows 100 exchanges on each.
   std::string manifest;

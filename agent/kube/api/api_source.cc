@@ -47,7 +47,7 @@ ApiSource::ApiSource(Loop& loop, Deps deps)
   reflect({.kind = "EndpointSlice", .path = "/apis/discovery.k8s.io/v1/endpointslices"},
           table_sink(std::move(deps.writers.endpoint_slices), key_by_name, EndpointSliceDecoder()), deps.registry);
   auto pods = table_sink(std::move(deps.writers.pods), key_by_uid, decode_pod);
-  if (pods_) pods = pods_->mirrors.sort_out(std::move(pods));
+  if (pods_) pods = pods_->statuses.watch(pods_->mirrors.sort_out(std::move(pods)));
   reflect({.kind = "Pod", .path = "/api/v1/pods", .selector = "fieldSelector=spec.nodeName%3D" + deps.node_name},
           std::move(pods), deps.registry);
   // A node may always read its own Node object; all of them, where its role says so.

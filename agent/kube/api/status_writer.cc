@@ -4,6 +4,7 @@
 #include <k8s/pod.pb.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,43 @@ std::string pod_path(const model::ObjectId& id) {
   return fmt::format("/api/v1/namespaces/{}/pods/{}", id.ns, id.name);
 }
 
+// A resourceVersion; 0 where it is none. Versions of objects of a kind are numbers that grow.
+std::uint64_t version_of(const std::string& text) {
+  std::uint64_t version = 0;
+  std::from_chars(text.data(), text.data() + text.size(), version);
+  return version;
+}
+
+// Whether `shown` has each condition that `told`, a patch, is about.
+bool has_conditions(const k8s::PodStatus& shown, const Json& told) {
+  const Json none = Json::array();
+  const Json ours = told.value(Json::json_pointer("/status/conditions"), none);
+  return std::ranges::all_of(ours, [&](const Json& condition) {
+    return std::ranges::any_of(shown.conditions(), [&](const k8s::PodCondition& each) {
+      return each.type() == text_at(condition, "/type") && each.status() == text_at(condition, "/status");
+    });
+  });
+}
+
 }  // namespace
+
+// Lets the writer see each pod on its way to the table.
+class PodStatusWriter::Sink final : public ObjectSink {
+ public:
+  Sink(PodStatusWriter& owner, std::unique_ptr<ObjectSink> pods) : owner_(owner), pods_(std::move(pods)) {}
+
+  void begin_list() override { pods_->begin_list(); }
+  void end_list() override { pods_->end_list(); }
+  Result<> put(const ObjectHead& head, std::string_view object) override {
+    owner_.saw(head, object);
+    return pods_->put(head, object);
+  }
+  void remove(const ObjectHead& head) override { pods_->remove(head); }
+
+ private:
+  PodStatusWriter& owner_;
+  std::unique_ptr<ObjectSink> pods_;
+};
 
 Json pod_status_patch(const std::string& uid, const k8s::PodStatus& status) {
   Json body = to_json(status);
@@ -72,6 +109,25 @@ void PodStatusWriter::take(model::PodStatusUpdate update) {
   work_.mark(uid);
 }
 
+std::unique_ptr<ObjectSink> PodStatusWriter::watch(std::unique_ptr<ObjectSink> pods) {
+  return std::make_unique<Sink>(*this, std::move(pods));
+}
+
+// What the object says from after our last word, and otherwise, is told again.
+void PodStatusWriter::saw(const ObjectHead& head, std::string_view object) {
+  const auto at = std::ranges::find(pods_, head.uid, [](const auto& each) { return each.second.told_uid; });
+  if (head.uid.empty() || at == pods_.end()) return;
+  PodState& pod = at->second;
+  k8s::Pod shown;
+  if (version_of(head.resource_version) <= pod.told_version ||
+      !shown.ParseFromArray(object.data(), static_cast<int>(object.size())) ||
+      has_conditions(shown.status(), pod.told)) {
+    return;
+  }
+  pod.told_uid.clear();
+  work_.mark(at->first);
+}
+
 void PodStatusWriter::mirror_changed(const std::string& uid) {
   if (pods_.contains(uid)) work_.mark(uid);
 }
@@ -91,17 +147,18 @@ void PodStatusWriter::step(const std::string& uid, ApiWork::Done done) {
   if (status.is_null() || (pod.told_uid == object->uid && pod.told == status)) {
     return pod.latest.finished ? finish(uid, *object, std::move(done)) : done({});
   }
-  const auto told = [this, uid, object = *object, status, done](const Result<>& result) {
+  const auto told = [this, uid, object = *object, status, done](const Result<>& result, std::uint64_t version = 0) {
     if (!result) return done(result);
     PodState& now = pods_.at(uid);
     now.told_uid = object.uid;
     now.told = status;
+    now.told_version = version;
     if (now.latest.finished) work_.mark(uid);
     done({});
   };
   api_.patch(pod_path(*object) + "/status", status, [this, object = *object, told](const Result<Json>& answer) {
     if (!answer) return gone_or(answer.error(), object, told);
-    told({});
+    told({}, version_of(text_at(*answer, "/metadata/resourceVersion")));
   });
 }
 

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // PodStatusWriter: pod statuses to the API server: coalesced per pod, sent as a strategic-merge PATCH that carries the
-// pod's uid, retried until they are there; nothing is lost over an outage. The object of a finished pod is removed,
-// after its last status.
+// pod's uid, retried until they are there; nothing is lost over an outage. What another says of a pod's conditions is
+// put right: the node controller says that pods are not ready where a node is not heard of for a minute, and leaves it
+// to the node to say otherwise. The object of a finished pod is removed, after its last status.
 #pragma once
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "agent/base/channel.h"
 #include "agent/base/loop.h"
 #include "agent/base/metrics.h"
 #include "agent/kube/api/api_work.h"
 #include "agent/kube/api/json_api.h"
+#include "agent/kube/api/object_sink.h"
 #include "agent/model/rows.h"
 
 namespace fairlead::kube {
@@ -35,6 +39,8 @@ class PodStatusWriter {
   PodStatusWriter(Loop& loop, JsonApi& api, Receiver<model::PodStatusUpdate> updates, MirrorOf mirror_of,
                   metrics::Registry& registry);
 
+  // A sink for the node's pods: all go on to `pods`, once it was seen what they say.
+  std::unique_ptr<ObjectSink> watch(std::unique_ptr<ObjectSink> pods);
   // Another object may stand for this static pod now.
   void mirror_changed(const std::string& uid);
   // Pods whose last word has not reached the API server, and why.
@@ -42,12 +48,15 @@ class PodStatusWriter {
   std::map<std::string, Error> failing() const;
 
  private:
+  class Sink;
   struct PodState {
     model::PodStatusUpdate latest;
     Subscription later;    // until `latest` is told; empty: told at once
     std::string told_uid;  // the object that was told `told`
     Json told;
+    std::uint64_t told_version = 0;  // the object's, from then on
   };
+  void saw(const ObjectHead& head, std::string_view object);
   void step(const std::string& uid, ApiWork::Done done);
   void finish(const std::string& uid, const model::ObjectId& object, ApiWork::Done done);
   void gone_or(const Error& error, const model::ObjectId& object, ApiWork::Done done);

@@ -35,7 +35,8 @@ TEST(PodStatus, APodIsBeingMadeUntilSomethingIsInItsWay) {
 class PodStatusWriterTest : public ::testing::Test {
  protected:
   Loop loop;
-  ScriptedServer server{[](const std::string&) { return ScriptedAnswer{.body = "{}"}; }};
+  ScriptedServer server{
+      [](const std::string&) { return ScriptedAnswer{.body = R"({"metadata": {"resourceVersion": "9"}})"}; }};
   HttpClient http{loop, [this] {
                     ClusterAccess access;
                     access.server = server.url();
@@ -86,6 +87,46 @@ TEST_F(PodStatusWriterTest, APodThatRunsNoMoreIsToldAtOnce) {
   loop.poll();
   EXPECT_TRUE(writer.pending() == 1 || server.requests().size() == 2);  // under way, or answered already
   EXPECT_NE(asked(2).find(R"("phase":"Pending")"), std::string::npos);
+}
+
+class NoSink final : public ObjectSink {
+ public:
+  void begin_list() override {}
+  void end_list() override {}
+  Result<> put(const ObjectHead&, std::string_view) override { return {}; }
+  void remove(const ObjectHead&) override {}
+};
+
+// As the node controller does with a node that it has not heard of: nobody but the node says otherwise again.
+TEST_F(PodStatusWriterTest, WhatAnotherSaysOfConditionsIsPutRight) {
+  const auto sink = writer.watch(std::make_unique<NoSink>());
+  const auto shows = [&](const std::string& uid, const std::string& version, const std::string& ready) {
+    k8s::Pod pod;
+    auto& condition = *pod.mutable_status()->add_conditions();
+    condition.set_type("Ready");
+    condition.set_status(ready);
+    ASSERT_TRUE(
+        sink->put({.ns = "default", .name = "p", .uid = uid, .resource_version = version}, pod.SerializeAsString()));
+  };
+  const auto settle = [&] {
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (writer.pending() > 0 && std::chrono::steady_clock::now() < limit) loop.poll();
+  };
+  auto status = std::make_shared<k8s::PodStatus>(*status_of("Running", ""));
+  auto& ready = *status->add_conditions();
+  ready.set_type("Ready");
+  ready.set_status("True");
+  channel.first.send({.id = {"default", "p", "u1"}, .status = status, .source = kApiSource});
+  asked(1);
+  settle();
+  shows("u1", "8", "False");  // from before it was told
+  shows("u1", "9", "False");
+  shows("u1", "10", "True");
+  shows("u2", "11", "False");  // another pod of that name
+  EXPECT_EQ(writer.pending(), 0U);
+  shows("u1", "12", "False");
+  EXPECT_EQ(writer.pending(), 1U);
+  EXPECT_NE(asked(2).find(R"("status":"True")"), std::string::npos);
 }
 
 TEST_F(PodStatusWriterTest, APodThatNeverRanIsRemovedAfterItsLastWord) {
