@@ -34,7 +34,7 @@ struct Rounds {
   std::size_t bursts;  // pairs of many pods
 };
 constexpr Rounds kRounds{21, 3};
-constexpr Rounds kLonger{41, 7};
+constexpr Rounds kLonger{41, 21};
 // The kubelet's figures stand beside ours without an interval.
 constexpr Rounds kBesidePeers{21, 1};
 constexpr Rounds kPeers{5, 1};
