@@ -13,25 +13,14 @@
 #include <utility>
 
 #include "agent/base/result.h"
+#include "agent/base/utf8.h"
 
 namespace fairlead::kube::yaml {
 namespace {
 
-// Length of the UTF-8 sequence at the front, or 0 where it is none (overlong forms and surrogates included).
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || text.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  }
-  if ((first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) > 0x9f) || (first == 0xf0 && byte(1) < 0x90) ||
-      (first == 0xf4 && byte(1) > 0x8f)) {
-    return 0;
-  }
-  return length;
+// What neither YAML nor JSON has in its text.
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n' && c != '\r';
 }
 
 unsigned escaped_unit(std::string_view text) {  // the value of "\uXXXX" at the front, or 0
@@ -60,6 +49,20 @@ std::string join_surrogates(std::string_view text) {
     text.remove_prefix(take);
   }
   return joined;
+}
+
+// yaml-cpp makes the escapes \N and \_, which stand for U+0085 and U+00A0, into these numbers as bytes; all else in a
+// scalar is UTF-8, as the text is.
+std::string mend_escapes(std::string_view scalar) {
+  std::string mended;
+  mended.reserve(scalar.size());
+  while (!scalar.empty()) {
+    const std::size_t length = utf8_length(scalar);
+    if (length == 0) mended += '\xc2';
+    mended += scalar.substr(0, std::max<std::size_t>(length, 1));
+    scalar.remove_prefix(std::max<std::size_t>(length, 1));
+  }
+  return mended;
 }
 
 // The text of one document, its "---" line included.
@@ -135,7 +138,7 @@ class Builder final : public YAML::EventHandler {
     Node node;
     node.kind = Node::Kind::kScalar;
     node.line = line(mark);
-    node.text = value;
+    node.text = is_utf8(value) ? value : mend_escapes(value);
     if (tag == "?" || tag == "tag:yaml.org,2002:int" || tag == "tag:yaml.org,2002:bool" ||
         tag == "tag:yaml.org,2002:float") {
       node.plain = true;
@@ -316,6 +319,8 @@ std::expected<std::vector<Document>, FieldError> parse(std::string_view text, co
   for (std::string_view rest = text; !rest.empty();) {
     const std::size_t length = utf8_length(rest);
     if (length == 0) return std::unexpected(FieldError{"", "not UTF-8", line});
+    // Zeros would make the parser take the text for UTF-16 or UTF-32, 4 for its end.
+    if (is_control(rest.front())) return std::unexpected(FieldError{"", "control characters are not allowed", line});
     if (rest.front() == '\n') ++line;
     rest.remove_prefix(length);
   }

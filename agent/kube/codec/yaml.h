@@ -50,7 +50,7 @@ struct Document {
 };
 
 // The text's documents, without the empty ones. A bad document does not touch the others; an error is one of the whole
-// text: too large, or not UTF-8.
+// text: too large, not UTF-8, or with control characters that neither YAML nor JSON has.
 std::expected<std::vector<Document>, FieldError> parse(std::string_view text, const Limits& limits = {});
 
 // The text's only document.

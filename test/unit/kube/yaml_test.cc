@@ -66,6 +66,14 @@ TEST(Yaml, ReadsJsonWithItsEscapes) {
   EXPECT_EQ(root.text_of("c"), "\\ud83d\\ude00");
 }
 
+TEST(Yaml, EveryEscapeIsACharacter) {
+  EXPECT_EQ(one(R"(a: "\N\_x\L\P\xe9\u00e9\U0001F600é\N")").text_of("a"),
+            "\u0085\u00a0x\u2028\u2029\u00e9\u00e9\U0001F600\u00e9\u0085");
+  EXPECT_EQ(one(R"({"\_": 1})").text_of("\u00a0"), "1");
+  EXPECT_EQ(one(R"(a: '\N\_')").text_of("a"), R"(\N\_)");
+  EXPECT_EQ(one(R"(a: \N\_)").text_of("a"), R"(\N\_)");
+}
+
 TEST(Yaml, AliasesAndMergeKeys) {
   const Node root = one("base: &b {x: 1, y: 2}\nmore: &m {y: 7, z: 3}\none: *b\ntwo:\n  <<: [*b, *m]\n  x: 9\n");
   EXPECT_EQ(root.get("one")->text_of("y"), "2");
@@ -112,6 +120,19 @@ TEST(Yaml, RefusesWithALine) {
       {"a: b\nc: \xed\xa0\x80\n", "f:2: not UTF-8"},
   };
   for (const auto& [text, why] : kCases) EXPECT_NE(refusal(text).find(why), std::string::npos) << text << refusal(text);
+}
+
+TEST(Yaml, RefusesControlCharactersButNotTheirEscapes) {
+  using namespace std::string_view_literals;
+  const std::pair<std::string_view, std::string_view> kCases[] = {
+      {"a: b\nc: \"\x04\"\n"sv, "f:2: control characters are not allowed"},
+      {"a: b\0\n"sv, "f:1: control characters are not allowed"},
+      // UTF-16 and UTF-32, with halves and characters that there are none of.
+      {"\0a\0:\0 \0\"\xd8\x80\0\"\0\n"sv, "f:1: control characters are not allowed"},
+      {"\0\0\0a\0\0\0:\0\0\0 \0\x15\0\0\0\0\0\n"sv, "f:1: control characters are not allowed"},
+  };
+  for (const auto& [text, why] : kCases) EXPECT_EQ(refusal(text), why);
+  EXPECT_EQ(one("a: \"\\x04\\0\x7f\"\r\n").text_of("a"), "\x04\0\x7f"sv);
 }
 
 TEST(Yaml, PlainScalarsAsTheApisToolsReadThem) {
