@@ -125,10 +125,14 @@ std::int64_t Quantity::scaled(__int128 unit) const {
   return static_cast<std::int64_t>(std::clamp<__int128>(up, Limits::min(), Limits::max()));
 }
 
+Quantity Quantity::rounded_to_milli() const {
+  constexpr __int128 kMilli = kNano / 1000;
+  return {(nano_ / kMilli + (nano_ % kMilli > 0 ? 1 : 0)) * kMilli, format_};
+}
+
 std::string Quantity::str() const {
   if (nano_ == 0) return "0";
-  const __int128 magnitude = nano_ < 0 ? -nano_ : nano_;
-  if (format_ == Format::kBinary && magnitude >= 1024 * kNano && nano_ % kNano == 0) {
+  if (format_ == Format::kBinary && nano_ % (1024 * kNano) == 0) {
     __int128 value = nano_ / kNano;
     std::string_view suffix;
     for (const Suffix& next : kBinary) {

@@ -26,7 +26,10 @@ class Quantity {
   // Whole units or thousandths, rounded up; saturated to int64.
   std::int64_t units() const { return scaled(kNano); }
   std::int64_t milli() const { return scaled(kNano / 1000); }
-  // The API's canonical text: no fraction, the largest suffix that keeps it exact, the kind of suffix it was read with.
+  // The next amount of whole thousandths, which is none smaller.
+  Quantity rounded_to_milli() const;
+  // The API's canonical text: no fraction, the largest suffix that keeps it exact, the kind of suffix it was read with
+  // (decimal where no binary one fits). Read again it gives the same text.
   std::string str() const;
 
   bool operator==(const Quantity& other) const { return nano_ == other.nano_; }

@@ -7,6 +7,8 @@
 #include <k8s/options.pb.h>
 #include <k8s/scalars.pb.h>
 
+#include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <unordered_map>
@@ -35,6 +37,18 @@ bool is_string(const Node& node) {
          (!node.plain || !(yaml::is_bool_word(node.text) || yaml::is_number(node.text)));
 }
 
+// A number's text; as a string what JSON has no number for.
+Json number_json(const std::string& text) {
+  __int128 number = 0;
+  if (yaml::is_integer(text, &number)) {
+    if (number > std::numeric_limits<std::int64_t>::max()) return static_cast<std::uint64_t>(number);
+    if (number >= std::numeric_limits<std::int64_t>::min()) return static_cast<std::int64_t>(number);
+    return text;
+  }
+  const double real = std::strtod(text.c_str(), nullptr);
+  return std::isfinite(real) ? Json(real) : Json(text);
+}
+
 Json any_json(const Node& node) {
   switch (node.kind) {
     case Node::Kind::kNull:
@@ -53,11 +67,8 @@ Json any_json(const Node& node) {
       break;
   }
   bool truth = false;
-  __int128 number = 0;
   if (node.plain && yaml::is_bool_word(node.text, &truth)) return truth;
-  if (node.plain && yaml::is_integer(node.text, &number)) return static_cast<std::int64_t>(number);
-  if (node.plain && yaml::is_number(node.text)) return std::stod(node.text);
-  return node.text;
+  return node.plain && yaml::is_number(node.text) ? number_json(node.text) : Json(node.text);
 }
 
 // ---- Special scalars: one text decoder and one encoder for each message type.
@@ -103,18 +114,23 @@ Json encode_int_or_string(const pb::Message& from) {
   return value.type() == 1 ? Json(value.strval()) : Json(value.intval());
 }
 
-template <class T>
+// What is finer than `step` nanoseconds is dropped, as the API does: text would not show it.
+template <class T, std::int32_t step>
 std::string decode_time(const Node& node, pb::Message& into) {
   if (!is_string(node)) return expected("a time", node);
   const auto time = parse_time(node.text);
   if (!time) return time.error().what;
   static_cast<T&>(into).set_seconds(time->seconds);
-  static_cast<T&>(into).set_nanos(time->nanos);
+  static_cast<T&>(into).set_nanos(time->nanos / step * step);
   return {};
 }
 template <class T>
 Timestamp timestamp(const pb::Message& from) {
   return {static_cast<const T&>(from).seconds(), static_cast<const T&>(from).nanos()};
+}
+bool is_no_time(const pb::Message& from) {
+  if (from.GetDescriptor() == k8s::Time::descriptor()) return timestamp<k8s::Time>(from) == Timestamp();
+  return from.GetDescriptor() == k8s::MicroTime::descriptor() && timestamp<k8s::MicroTime>(from) == Timestamp();
 }
 // No time at all goes over the wire as an empty message, and in text as null.
 Json encode_time(const pb::Message& from) {
@@ -156,8 +172,8 @@ const Special* special(const pb::Descriptor* type) {
   static const std::unordered_map<const pb::Descriptor*, Special> kSpecials{
       {k8s::Quantity::descriptor(), {decode_quantity, encode_quantity}},
       {k8s::IntOrString::descriptor(), {decode_int_or_string, encode_int_or_string}},
-      {k8s::Time::descriptor(), {decode_time<k8s::Time>, encode_time}},
-      {k8s::MicroTime::descriptor(), {decode_time<k8s::MicroTime>, encode_micro_time}},
+      {k8s::Time::descriptor(), {decode_time<k8s::Time, 1'000'000'000>, encode_time}},
+      {k8s::MicroTime::descriptor(), {decode_time<k8s::MicroTime, 1'000>, encode_micro_time}},
       {k8s::Duration::descriptor(), {decode_duration, encode_duration}},
       {k8s::FieldsV1::descriptor(), {decode_fields, encode_fields}},
   };
@@ -241,8 +257,11 @@ class Reader {
     switch (field.cpp_type()) {
       case Type::CPPTYPE_MESSAGE:
         if (node.kind == Node::Kind::kNull) return wrong("a value");
-        return message(node, line, *(add ? access->AddMessage(&into, &field) : access->MutableMessage(&into, &field)),
-                       path, false);
+        message(node, line, *(add ? access->AddMessage(&into, &field) : access->MutableMessage(&into, &field)), path,
+                false);
+        // The first moment of 1970 is how no time at all goes over the wire.
+        if (!add && is_no_time(access->GetMessage(into, &field))) access->ClearField(&into, &field);
+        return;
       case Type::CPPTYPE_STRING: {
         if (!is_string(node)) {
           const bool quotable = node.kind == Node::Kind::kScalar;

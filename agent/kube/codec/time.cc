@@ -25,6 +25,10 @@ bool take(std::string_view& text, char c) {
   return true;
 }
 
+// Seconds from 1970 at which the years begin that have four digits, and end.
+constexpr std::int64_t kYear0 = -62'167'219'200;
+constexpr std::int64_t kYear10000 = 253'402'300'800;
+
 struct Unit {
   std::string_view name;
   std::int64_t nanoseconds;
@@ -80,6 +84,7 @@ Result<Timestamp> parse_time(std::string_view text) {
   if (!text.empty() || !date.ok() || hour > 23 || minute > 59 || second > 59) return bad();
   const std::int64_t days = std::chrono::sys_days(date).time_since_epoch().count();
   time.seconds = days * 86400 + hour * 3600 + minute * 60 + second - offset;
+  if (time.seconds < kYear0 || time.seconds >= kYear10000) return bad();
   return time;
 }
 

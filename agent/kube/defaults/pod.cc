@@ -42,9 +42,7 @@ void default_hook(k8s::LifecycleHandler& hook) {
 void round_resources(google::protobuf::Map<std::string, k8s::Quantity>& resources) {
   for (auto& [name, amount] : resources) {
     const auto exact = Quantity::parse(amount.string());
-    if (exact && *exact > Quantity::from_milli(exact->milli() - 1) && *exact != Quantity::from_milli(exact->milli())) {
-      amount.set_string(Quantity::from_milli(exact->milli()).str());
-    }
+    if (exact && exact->rounded_to_milli() != *exact) amount.set_string(exact->rounded_to_milli().str());
   }
 }
 

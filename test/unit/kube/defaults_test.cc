@@ -7,6 +7,7 @@
 #include <k8s/pod.pb.h>
 #include <k8s/service.pb.h>
 
+#include "agent/base/result.h"
 #include "test/unit/kube/read.h"
 
 namespace fairlead::kube {
@@ -53,6 +54,17 @@ spec:
   const k8s::Pod once = pod;
   default_pod(pod);
   EXPECT_EQ(plain(pod), plain(once)) << "a second time changes nothing";
+}
+
+TEST(Defaults, AmountsOfAnySizeAreRoundedToThousandths) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {"1500u", "2m"}, {"1E", "1E"}, {"-9E", "-9E"}, {"-99999999999999999999", "-9223372036854775807"}};
+  for (const auto& [memory, rounded] : kCases) {
+    auto pod = read_text<k8s::Pod>(
+        fmt::format("spec: {{containers: [{{name: c, resources: {{limits: {{memory: {}}}}}}}]}}\n", memory));
+    default_pod(pod);
+    EXPECT_EQ(pod.spec().containers(0).resources().limits().at("memory").string(), rounded) << memory;
+  }
 }
 
 TEST(Defaults, SetFieldsStayAndHostPortsFollowTheHostNetwork) {

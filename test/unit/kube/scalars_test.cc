@@ -56,6 +56,9 @@ TEST(Quantity, ReadsExactlyAndWritesTheCanonicalForm) {
            {"7Ei", 8070450532247928832, kMax, "7Ei"},
            {"8Ei", kMax, kMax, "9223372036854775807"},
            {"0.1Ki", 103, 102400, "102400m"},
+           {"1.953125Ki", 2000, 2000000, "2k"},
+           {"1.5Ki", 1536, 1536000, "1536"},
+           {"-9E", -9000000000000000000, std::numeric_limits<std::int64_t>::min(), "-9E"},
        }) {
     const auto quantity = Quantity::parse(each.text);
     ASSERT_TRUE(quantity) << each.text << ": " << quantity.error().what;
@@ -65,6 +68,7 @@ TEST(Quantity, ReadsExactlyAndWritesTheCanonicalForm) {
     const auto again = Quantity::parse(quantity->str());
     ASSERT_TRUE(again) << quantity->str();
     EXPECT_EQ(*again, *quantity) << each.text;
+    EXPECT_EQ(again->str(), quantity->str()) << each.text;
   }
 }
 
@@ -75,6 +79,19 @@ TEST(Quantity, RefusesWhatIsNoneAndQuotesIt) {
     ASSERT_FALSE(quantity) << text;
     EXPECT_NE(quantity.error().what.find("\"" + std::string(text) + "\""), std::string::npos) << quantity.error().what;
   }
+}
+
+TEST(Quantity, RoundsUpToThousandths) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {"1u", "1m"},      {"1500u", "2m"},
+      {"-1500u", "-1m"}, {"0", "0"},
+      {"1e-9", "1e-3"},  {"1E", "1E"},
+      {"-9E", "-9E"},    {"1Ki", "1Ki"},
+      {"8Ei", "8Ei"},    {"-99999999999999999999", "-9223372036854775807"}};
+  for (const auto& [text, rounded] : kCases) {
+    EXPECT_EQ(Quantity::parse(text)->rounded_to_milli(), *Quantity::parse(rounded)) << text;
+  }
+  EXPECT_EQ(Quantity::parse("1e-9")->rounded_to_milli().str(), "1e-3");
 }
 
 TEST(Quantity, ComparesByValueNotByText) {
@@ -96,6 +113,8 @@ TEST(Time, ReadsRfc3339AndWritesUtc) {
            {"2026-01-31T23:00:00-02:00", "2026-02-01T01:00:00Z", "2026-02-01T01:00:00.000000Z"},
            {"1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59Z", "1969-12-31T23:59:59.500000Z"},
            {"2024-02-29T00:00:00z", "2024-02-29T00:00:00Z", "2024-02-29T00:00:00.000000Z"},
+           {"0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000000Z"},
+           {"9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000000Z"},
        }) {
     const auto time = parse_time(each.text);
     ASSERT_TRUE(time) << each.text;
@@ -108,7 +127,9 @@ TEST(Time, ReadsRfc3339AndWritesUtc) {
 TEST(Time, RefusesWhatIsNone) {
   for (const char* text :
        {"", "2026-01-31", "2026-01-31T12:00:00", "2026-02-30T00:00:00Z", "2026-01-31 12:00:00Z", "2026-01-31T24:00:00Z",
-        "2026-01-31T12:00:00.Z", "2026-01-31T12:00:00+0200", "2026-01-31T12:00:00Zx", "26-01-31T12:00:00Z"}) {
+        "2026-01-31T12:00:00.Z", "2026-01-31T12:00:00+0200", "2026-01-31T12:00:00Zx", "26-01-31T12:00:00Z",
+        // Of a year in UTC that has no four digits.
+        "0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"}) {
     EXPECT_FALSE(parse_time(text)) << text;
   }
 }

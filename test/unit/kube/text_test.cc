@@ -112,6 +112,32 @@ TEST(Text, MicroTimeAndManagedFields) {
   EXPECT_EQ(to_json(pod).dump(), R"({"metadata":{"managedFields":[{"fieldsV1":{"f:a":{},"n":[1,"x",true]}}]}})");
 }
 
+TEST(Text, NumbersOfAnySizeInManagedFields) {
+  const auto pod = read<k8s::Pod>(
+      "metadata: {managedFields: [{fieldsV1: {a: 1e999, b: -1e999, c: 18446744073709551615, d: -9223372036854775808, "
+      "e: -18446744073709551615, f: 1.5}}]}\n");
+  EXPECT_EQ(to_json(pod)["metadata"]["managedFields"][0]["fieldsV1"].dump(),
+            R"({"a":"1e999","b":"-1e999","c":18446744073709551615,"d":-9223372036854775808,)"
+            R"("e":"-18446744073709551615","f":1.5})");
+}
+
+// The API's two kinds of time know seconds and microseconds, and the first moment of 1970 as none.
+TEST(Text, TimesKeepWhatTheirTextShows) {
+  const std::pair<const char*, const char*> kPods[] = {
+      {"1970-01-01T00:00:00Z", "{}"},
+      {"1970-01-01T00:00:00.5Z", "{}"},
+      {"1970-01-01T02:00:00+02:00", "{}"},
+      {"2026-01-31T12:00:00.5Z", R"({"creationTimestamp":"2026-01-31T12:00:00Z"})"},
+  };
+  for (const auto& [text, json] : kPods) {
+    const auto pod = read<k8s::Pod>(fmt::format("metadata: {{creationTimestamp: {}}}\n", text));
+    EXPECT_EQ(to_json(pod)["metadata"].dump(), json) << text;
+    EXPECT_EQ(pod.metadata().creationtimestamp().nanos(), 0);
+  }
+  EXPECT_FALSE(read<k8s::Event>("eventTime: 1970-01-01T00:00:00.000000999Z\n").has_eventtime());
+  EXPECT_EQ(read<k8s::Event>("eventTime: 1970-01-01T00:00:00.000001999Z\n").eventtime().nanos(), 1000);
+}
+
 TEST(Text, UnknownWireFieldsSurviveARoundTrip) {
   auto pod = read<k8s::Pod>(kPod);
   auto* spec = pod.mutable_spec();
