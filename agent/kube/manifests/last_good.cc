@@ -17,6 +17,12 @@ namespace {
 constexpr std::string_view kModule = "manifests";
 constexpr std::string_view kVersion = "1";
 constexpr yaml::Limits kLimits{.bytes = 64U << 20, .nodes = 4'000'000, .depth = 80};  // JSON is longer than its YAML
+
+// A path as JSON. The directory's may be any bytes: what is no UTF-8 is replaced.
+std::string json_text(std::string_view path) {
+  return nlohmann::json(path).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 
 LastGood::LastGood(std::string folder, std::string manifests)
@@ -53,7 +59,7 @@ std::map<std::string, std::vector<ManifestObject>> LastGood::load(const Manifest
       skip("not of version 1");
       continue;
     }
-    if (root->text_of("directory") != manifests_) continue;
+    if (json_text(root->text_of("directory")) != json_text(manifests_)) continue;
     ManifestContent content;
     for (const yaml::Node& node : objects->items) reader.read_object(node, {}, manifests_ + "/" + path, content);
     for (const ManifestRefusal& refusal : content.refusals) skip(path + ": " + refusal.errors.front().str());
@@ -72,7 +78,7 @@ Result<> LastGood::keep(const std::string& path, const std::vector<const Manifes
     return {};
   }
   std::string text = fmt::format(R"({{"version":"{}","directory":{},"path":{},"objects":[)", kVersion,
-                                 nlohmann::json(manifests_).dump(), nlohmann::json(path).dump());
+                                 json_text(manifests_), json_text(path));
   for (std::size_t i = 0; i < objects.size(); ++i) text += (i == 0 ? "" : ",\n") + objects[i]->source;
   text += "]}\n";
   const auto at = kept_.find(path);

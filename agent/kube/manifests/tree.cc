@@ -12,6 +12,8 @@
 #include <set>
 #include <utility>
 
+#include "agent/base/utf8.h"
+
 namespace fairlead::kube {
 namespace {
 
@@ -58,8 +60,11 @@ struct Walker {
   Result<> look(const std::string& path) {
     struct stat info{};
     if (stat(full(path).c_str(), &info) != 0) return fail_errno(errno, "stat " + full(path));
+    if (!S_ISDIR(info.st_mode) && !(S_ISREG(info.st_mode) && is_manifest(path))) return {};
+    // Kept copies are JSON, and name their file.
+    if (!is_utf8(path)) return fail(Code::kInvalid, "{}: its name is not UTF-8", full(path));
     if (S_ISDIR(info.st_mode)) return walk(path);
-    if (S_ISREG(info.st_mode) && is_manifest(path)) tree.files.emplace(path, stamp_of(info));
+    tree.files.emplace(path, stamp_of(info));
     return {};
   }
 };

@@ -3,9 +3,13 @@
 
 #include <gmock/gmock.h>
 #include <k8s/pod.pb.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "agent/base/result.h"
 #include "agent/kube/defaults/defaults.h"
+#include "agent/kube/manifests/last_good.h"
 #include "agent/kube/manifests/ledger.h"
 #include "agent/kube/manifests/pod_uid.h"
 #include "agent/kube/manifests/tree.h"
@@ -133,6 +137,38 @@ TEST(ManifestReader, APodOfAnotherNodeIsGoodButNotOurs) {
       read("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeName: n2, containers: [{name: c, image: i}]}\n");
   ASSERT_EQ(content.objects.size(), 1U);
   EXPECT_TRUE(std::holds_alternative<std::monostate>(content.objects[0].row));
+}
+
+// What is accepted is accepted again, as the same object, from the copy that is kept of it.
+TEST(ManifestReader, AKeptCopyIsTheSameObject) {
+  const std::string pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n";
+  const std::string containers = "containers: [{name: c, image: x, resources: {limits: {memory: 1E}}}]";
+  for (const std::string& text : {
+           pod + "spec: {volumes: [{name: s, emptyDir: {sizeLimit: 1.953125Ki}}], " + containers + "}\n",
+           pod + R"(spec: {containers: [{name: c, image: "x\N\_"}]})",
+           pod + "spec: {" + containers + "}\nstatus: {startTime: 1970-01-01T00:00:00Z}\n",
+           pod + "spec: {" + containers + "}\nstatus: {startTime: 1970-01-01T00:00:00.5Z}\n",
+           pod + "spec: {" + containers + "}\nstatus: {startTime: 9999-12-31T23:59:59Z}\n",
+       }) {
+    const auto content = read(text);
+    ASSERT_EQ(content.objects.size(), 1U) << testing::PrintToString(refusals(content));
+    const auto again = read(content.objects[0].source);
+    ASSERT_EQ(again.objects.size(), 1U) << testing::PrintToString(refusals(again));
+    EXPECT_EQ(again.objects[0].source, content.objects[0].source);
+    EXPECT_EQ(again.objects[0].row_key, content.objects[0].row_key);
+  }
+}
+
+// The directory's name may be any bytes, though the copy is JSON.
+TEST(LastGood, KeepsCopiesOfADirectoryOfAnyName) {
+  const std::string folder = testing::TempDir() + "/fairlead-last-good-" + std::to_string(getpid());
+  const auto content =
+      read("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: x}]}\n");
+  ASSERT_EQ(content.objects.size(), 1U);
+  ASSERT_TRUE(LastGood(folder, "/m\xff").keep("a.yaml", {content.objects.data()}));
+  EXPECT_EQ(LastGood(folder, "/m\xff").load({"n1"}).size(), 1U);
+  EXPECT_EQ(LastGood(folder, "/other").load({"n1"}).size(), 0U);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(ManifestReader, WhatAServerWroteIsDropped) {

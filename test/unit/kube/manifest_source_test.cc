@@ -206,6 +206,22 @@ TEST_F(ManifestSourceTest, AnUnreadableDirectoryIsNotAnEmptyOne) {
   EXPECT_EQ(pods().size(), 1U);
 }
 
+TEST_F(ManifestSourceTest, AFileWhoseNameIsNotUtf8IsNamedAndLeavesTheOthersAlone) {
+  put("good.yaml", pod_text("web"));
+  put("bad\xff.yaml", pod_text("other"));
+  put("nor this\xff/a.yaml", pod_text("third"));
+  put("no manifest\xff", "x");
+  start();
+  EXPECT_EQ(pods().size(), 1U);
+  const Json trouble = status()["trouble"];
+  ASSERT_EQ(trouble.size(), 2U);
+  for (const auto& [path, why] : trouble.items()) {
+    EXPECT_NE(why.get<std::string>().find("its name is not UTF-8"), std::string::npos) << why;
+  }
+  fs::rename(root_ / "m/bad\xff.yaml", root_ / "m/bad.yaml");
+  ASSERT_TRUE(turn_until([&] { return pods().size() == 2; }));
+}
+
 TEST_F(ManifestSourceTest, FollowsWritesRenamesDeletionsAndNewDirectories) {
   start();
   put("svc.yaml", service_text("web", 80));
