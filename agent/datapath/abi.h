@@ -29,4 +29,17 @@ inline IpAddress from_abi(const ipv6_address& v6) {
   return IpAddress::from_v6(bytes);
 }
 
+// IPv4 as v4-mapped IPv6, which some records hold both families as.
+inline ipv6_address to_mapped(const IpAddress& address) {
+  return address.is_v4() ? ipv6_address{{0, 0, __builtin_bswap32(0xffff), address.v4_be()}} : to_abi_v6(address);
+}
+
+inline bool is_mapped(const ipv6_address& address) {
+  return address.words[0] == 0 && address.words[1] == 0 && address.words[2] == __builtin_bswap32(0xffff);
+}
+
+inline IpAddress from_mapped(const ipv6_address& address) {
+  return is_mapped(address) ? from_abi(address.words[3]) : from_abi(address);
+}
+
 }  // namespace fairlead::datapath

@@ -112,6 +112,10 @@ Result<Adopted> adopt(ServiceMaps& maps) {
     live.elements.service = index;
     live.suspect = index == 0 || !one_kind || !read_service(maps, index, live.elements.family, out, live);
   }
+  maps.settle_homes([&out](const Frontend& frontend, std::uint32_t index) {
+    const auto live = out.services.find(index);
+    return live != out.services.end() && std::ranges::binary_search(live->second.entry.frontends, frontend);
+  });
   for (std::uint32_t index = 1; index < maps.service_capacity(); ++index) {
     const std::uint32_t tag = maps.service(index).tag;
     out.next_tag = std::max(out.next_tag, tag + 1);

@@ -5,20 +5,30 @@
 
 namespace fairlead::datapath {
 
-IdAllocator::IdAllocator(std::uint32_t capacity, std::span<const std::uint32_t> used) : capacity_(capacity) {
-  for (const std::uint32_t id : used) {
-    while (next_ < id) free_.push_back(next_++);
-    next_ = id + 1;
-  }
+IdAllocator::IdAllocator(std::uint32_t capacity, std::span<const std::uint32_t> used)
+    : taken_(capacity), free_(capacity == 0 ? 0 : capacity - 1 - static_cast<std::uint32_t>(used.size())) {
+  for (const std::uint32_t id : used) taken_[id] = true;
+  if (!used.empty()) next_ = used.back() + 1;
 }
 
 std::optional<std::uint32_t> IdAllocator::take() {
-  // Ids that were never taken come first: a freed one is used again as late as can be.
-  if (next_ < capacity_) return next_++;
-  if (free_.empty()) return std::nullopt;
-  const std::uint32_t id = free_.front();
-  free_.pop_front();
+  const auto id = take_near(next_);
+  if (id) next_ = *id + 1;
   return id;
+}
+
+std::optional<std::uint32_t> IdAllocator::take_near(std::uint32_t wanted) {
+  if (free_ == 0) return std::nullopt;
+  std::uint32_t id = wanted;
+  while (id == 0 || id >= capacity() || taken_[id]) id = id + 1 < capacity() ? id + 1 : 1;
+  taken_[id] = true;
+  --free_;
+  return id;
+}
+
+void IdAllocator::put(std::uint32_t id) {
+  taken_[id] = false;
+  ++free_;
 }
 
 RunAllocator::RunAllocator(std::uint32_t capacity) : capacity_(capacity) {

@@ -3,31 +3,34 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <optional>
 #include <set>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "bpf/abi/service.h"
 
 namespace fairlead::datapath {
 
-// Ids 1 … capacity - 1 (0 is nobody's). What was freed first is used again first. Owner: one, one thread. O(1).
+// Ids 1 … capacity - 1 (0 is nobody's). Owner: one, one thread. O(1) while there is room, O(capacity) at worst.
 class IdAllocator {
  public:
-  // `used`: ids that are taken, ascending, below `capacity`.
+  // `used`: ids that are taken, below `capacity`.
   IdAllocator(std::uint32_t capacity, std::span<const std::uint32_t> used);
 
+  // The next one, round after round: what was freed is used again as late as can be.
   std::optional<std::uint32_t> take();
-  void put(std::uint32_t id) { free_.push_back(id); }
-  std::uint32_t capacity() const { return capacity_; }
+  // The first that is free from `wanted` on, and from 1 on after the last.
+  std::optional<std::uint32_t> take_near(std::uint32_t wanted);
+  void put(std::uint32_t id);
+  std::uint32_t capacity() const { return static_cast<std::uint32_t>(taken_.size()); }
 
  private:
-  std::uint32_t capacity_;
-  std::uint32_t next_ = 1;  // from here on none was ever taken
-  std::deque<std::uint32_t> free_;
+  std::vector<bool> taken_;
+  std::uint32_t free_;  // how many
+  std::uint32_t next_ = 1;
 };
 
 // Contiguous runs of [0, capacity), best fit; freed neighbours join. Owner: one, one thread. O(log free runs).

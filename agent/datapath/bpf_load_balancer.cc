@@ -19,6 +19,10 @@ Result<ServiceEntry> normalized(const std::string& name, const ServiceEntry& ent
   std::ranges::sort(out.frontends);
   out.frontends.erase(std::ranges::unique(out.frontends).begin(), out.frontends.end());
   if (out.frontends.empty()) return fail(Code::kInvalid, "service {}: it has no frontend", name);
+  if (out.affinity_timeout_s > SERVICE_MAX_TIMEOUT_S) {
+    return fail(Code::kInvalid, "service {}: affinity for {} s, more than {}", name, out.affinity_timeout_s,
+                SERVICE_MAX_TIMEOUT_S);
+  }
   if (!entry.weights.empty() && entry.weights.size() != entry.backends.size()) {
     return fail(Code::kInvalid, "service {}: {} weights for {} backends", name, entry.weights.size(),
                 entry.backends.size());
@@ -56,9 +60,13 @@ void keep_known_draining(ServiceEntry& entry, const ServiceEntry& before) {
   entry.draining.erase(std::ranges::unique(entry.draining).begin(), entry.draining.end());
 }
 
-// Where a run goes that ServiceIds gave `base`: of an own one, to the half that the run at `before` leaves free.
-std::uint32_t place_of_run(std::uint32_t base, std::uint32_t before) {
-  return is_own_run(base) && before == SERVICE_OWN_RUN ? SERVICE_OWN_RUN + SERVICE_OWN_PLACES : base;
+// Where `count` places of the service's element are free beside the run that it holds: the base; none: nowhere.
+std::optional<std::uint32_t> room_for_own_run(const Elements& held, std::uint32_t count) {
+  if (!is_own_run(held.base)) return count <= SERVICE_OWN_PLACES ? std::optional(SERVICE_OWN_RUN) : std::nullopt;
+  const std::uint32_t before = held.base - SERVICE_OWN_RUN;
+  if (count <= before) return SERVICE_OWN_RUN;
+  if (before + held.count + count <= SERVICE_OWN_PLACES) return held.base + held.count;
+  return std::nullopt;
 }
 
 std::vector<Frontend> missing_in(const std::vector<Frontend>& all, const std::vector<Frontend>& there) {
@@ -112,6 +120,7 @@ std::uint32_t BpfLoadBalancer::find_or_claim(const std::string& name, const Serv
 }
 
 Result<> BpfLoadBalancer::apply(const std::string& name, const ServiceEntry& wanted) {
+  maps_.unmap_much();
   FL_LET(ServiceEntry entry, normalized(name, wanted));
   if (auto settled = settle_sharing(entry); !settled)
     return fail_with(settled.error(), fmt::format("service {}", name));
@@ -142,7 +151,7 @@ Result<> BpfLoadBalancer::settle_sharing(const ServiceEntry& entry) {
 Result<> BpfLoadBalancer::create(const std::string& name, const ServiceEntry& entry) {
   LiveService live;
   const Family family = entry.frontends.front().address.family();
-  auto taken = ids_.take(true, family, 0, 0);
+  auto taken = ids_.take_service(maps_.home_of(entry.frontends.front()), family);
   if (!taken) return fail_with(taken.error(), fmt::format("service {}", name));
   live.elements = std::move(*taken);
   live.tag = next_tag_++;
@@ -194,7 +203,8 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
       same_run ? std::vector<std::uint32_t>{} : arrange(entry.balancing, entry.backends, entry.weights);
   const auto count = static_cast<std::uint32_t>(order.size());
   const auto fresh = static_cast<std::size_t>(std::ranges::count(ids, 0U));
-  FL_LET(const Elements taken, ids_.take(false, held.family, fresh, count));
+  const auto own_run = room_for_own_run(held, count);
+  FL_LET(const Elements taken, ids_.take(held.family, fresh, own_run ? 0 : count));
 
   const auto publish = [&] {
     if (live.tag == 0 || (live.suspect && maps_.service(index).tag != live.tag)) {
@@ -214,7 +224,7 @@ Result<> BpfLoadBalancer::change(LiveService& live, const ServiceEntry& entry) {
     if (!same_run) {
       std::vector<std::uint32_t> run(order.size());
       std::ranges::transform(order, run.begin(), [&](std::uint32_t position) { return ids[position]; });
-      held.base = place_of_run(taken.base, held.base);
+      held.base = own_run.value_or(taken.base);
       maps_.write_run(index, held.base, run);
       held.count = count;
     }
@@ -328,6 +338,7 @@ void BpfLoadBalancer::retire(Family family, Protocol protocol, std::span<const s
 }
 
 Result<> BpfLoadBalancer::remove(const std::string& name) {
+  maps_.unmap_much();
   const auto known = names_.find(name);
   if (known == names_.end()) return {};
   if (auto dropped = drop(known->second); !dropped) return fail_with(dropped.error(), fmt::format("service {}", name));
@@ -401,6 +412,10 @@ Result<std::set<std::string>> BpfLoadBalancer::audit() {
     FL_TRY(maps_.erase_frontend(frontend));
   }
   FL_TRY(settle_addresses(addresses));
+  maps_.settle_homes([this](const Frontend& frontend, std::uint32_t index) {
+    const auto owner = owners_.find(frontend);
+    return owner != owners_.end() && owner->second == index;
+  });
   std::set<std::string> differing;
   for (const auto& [name, index] : names_) {
     LiveService& live = services_.at(index);

@@ -29,17 +29,6 @@ Result<Cidr> masked(const IpAddress& address, unsigned prefix) {
   return Cidr::parse(fmt::format("{}/{}", address, prefix), true);
 }
 
-// IPv4 as v4-mapped IPv6.
-ipv6_address mapped(const IpAddress& address) {
-  if (!address.is_v4()) return to_abi_v6(address);
-  return {{0, 0, __builtin_bswap32(0xffff), address.v4_be()}};
-}
-
-IpAddress unmapped(const ipv6_address& address) {
-  const bool is_v4 = address.words[0] == 0 && address.words[1] == 0 && address.words[2] == __builtin_bswap32(0xffff);
-  return is_v4 ? from_abi(address.words[3]) : from_abi(address);
-}
-
 node_path element_of(const Cidr& destination, const Path& path) {
   node_path out{};
   const bool is_v4 = destination.base().is_v4();
@@ -48,7 +37,7 @@ node_path element_of(const Cidr& destination, const Path& path) {
     out.mask.words[(first + bit) / 32] |= __builtin_bswap32(1U << (31 - bit % 32));
   }
   out.network = is_v4 ? ipv6_address{{0, 0, 0, destination.base().v4_be()}} : to_abi_v6(destination.base());
-  out.node = mapped(path.node);
+  out.node = to_mapped(path.node);
   out.family = is_v4 ? 4 : 6;
   return out;
 }
@@ -76,6 +65,7 @@ Result<> load_over(Skeleton& skeleton, const BpfPodPrograms& programs) {
       const_cast<std::uint32_t&>(ring_size[family]) = entries_of(programs, (maps + "_ring").c_str());
     }
   };
+  sizes.service_elements = entries_of(programs, "services");
   tell("", sizes.ct_buckets, sizes.ct_shard_slots, sizes.ct_ring_size);
   // One element each, which is no shard, where nothing moves.
   tell("old_", sizes.ct_old_buckets, sizes.ct_old_shard_slots, sizes.ct_old_ring_size);
@@ -134,7 +124,7 @@ Result<> BpfNodePaths::adopt(const Cidr& destination, const path& record, std::v
   Held held;
   if (record.kind == PATH_NODE) {
     FL_LET(const auto element, objects_->nodes.lookup(record.index));
-    held = {{PathKind::kNode, element ? unmapped(element->node) : IpAddress()}, record.index};
+    held = {{PathKind::kNode, element ? from_mapped(element->node) : IpAddress()}, record.index};
     if (!element || *element != element_of(destination, held.path) || elements_.contains(record.index)) {
       broken.push_back(destination);
       return {};

@@ -27,8 +27,7 @@ std::string_view reason_name(std::uint32_t reason) {
 }
 
 SocketAddress end_of(const ipv6_address& address, std::uint16_t port_be) {
-  const bool v4 = address.words[0] == 0 && address.words[1] == 0 && address.words[2] == htonl(0xffff);
-  return {v4 ? from_abi(address.words[3]) : from_abi(address), ntohs(port_be)};
+  return {from_mapped(address), ntohs(port_be)};
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ class MappedArray {
     UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 3));
     if (!own) return fail_errno(errno, fmt::format("map {}: dup", name));
     const std::size_t windows = (sizeof(T) * size + kWindow - 1) / kWindow;
-    void* place = mmap(nullptr, windows * kWindow, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* place = reserve(nullptr, windows * kWindow, 0);
     if (place == MAP_FAILED) return fail_errno(errno, fmt::format("map {}: mmap", name));
     MappedArray array(std::move(own), static_cast<std::byte*>(place), size, windows);
     if (size != 0 && !array.map(0)) return fail_errno(errno, fmt::format("map {}: mmap", name));
@@ -56,6 +56,12 @@ class MappedArray {
   std::uint32_t size() const { return size_; }
   const T& operator[](std::uint32_t index) const { return *reach(index, 1); }
   T& operator[](std::uint32_t index) { return *reach(index, 1); }
+  // Gives all windows back where more than `kMuch` bytes are mapped; what refers to an element is invalid then.
+  void unmap_much() {
+    const auto mapped = static_cast<std::size_t>(std::ranges::count(mapped_, true));
+    if (mapped * kWindow <= kMuch || reserve(place_, mapped_.size() * kWindow, MAP_FIXED) == MAP_FAILED) return;
+    mapped_.assign(mapped_.size(), false);
+  }
   // `count` elements from `base` on, within the array.
   std::span<const T> run(std::uint32_t base, std::uint32_t count) const {
     return count == 0 ? std::span<const T>{} : std::span<const T>{reach(base, count), count};
@@ -63,9 +69,15 @@ class MappedArray {
 
  private:
   static constexpr std::size_t kWindow = std::size_t{256} << 10;  // bytes; whole pages of any size there is
+  static constexpr std::size_t kMuch = std::size_t{2} << 20;
 
   MappedArray(UniqueFd fd, std::byte* place, std::uint32_t size, std::size_t windows)
       : fd_(std::move(fd)), place_(place), size_(size), mapped_(windows) {}
+
+  // Address space alone, at `place` where `flags` say MAP_FIXED.
+  static void* reserve(void* place, std::size_t bytes, int flags) {
+    return mmap(place, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+  }
 
   T* reach(std::uint32_t index, std::uint32_t count) const {
     const std::size_t first = sizeof(T) * index;

@@ -8,11 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <ctime>
 #include <random>
 #include <set>
 
+#include "agent/datapath/abi.h"
 #include "agent/datapath/map.h"
 #include "agent/datapath/migration.h"
 #include "agent/datapath/object.h"
@@ -28,37 +28,19 @@ namespace {
 constexpr std::uint32_t kPriority = 1;
 constexpr std::uint32_t kHandle = 1;
 
-ipv6_address to_abi(const IpAddress& address) {
-  ipv6_address out{};
-  std::memcpy(&out, address.bytes().data(), sizeof(out));
-  return out;
-}
-
-IpAddress from_abi(const ipv6_address& address) {
-  std::array<std::uint8_t, 16> bytes{};
-  std::memcpy(bytes.data(), &address, bytes.size());
-  return IpAddress::from_v6(bytes);
-}
-
-IpAddress from_abi(__be32 address) {
-  std::array<std::uint8_t, 4> bytes{};
-  std::memcpy(bytes.data(), &address, bytes.size());
-  return IpAddress::from_v4(bytes);
-}
-
-endpoint to_abi(const PodEndpoint& pod) {
+endpoint record_of(const PodEndpoint& pod) {
   endpoint out{};
   out.ifindex = pod.ifindex;
   out.netns_cookie = pod.netns_cookie;
   out.flags = pod.shaped ? EP_SHAPED : 0;
   std::ranges::copy(pod.mac, out.mac);
   std::ranges::copy(pod.host_mac, out.host_mac);
-  out.link_local = to_abi(link_local_of(pod.mac));
+  out.link_local = to_abi_v6(link_local_of(pod.mac));
   for (const IpAddress& address : pod.addresses) {
     if (address.is_v4()) {
       out.v4 = address.v4_be();
     } else {
-      out.v6 = to_abi(address);
+      out.v6 = to_abi_v6(address);
     }
   }
   out.rules[POLICY_INGRESS] = pod.ingress.rules;
@@ -68,7 +50,7 @@ endpoint to_abi(const PodEndpoint& pod) {
   return out;
 }
 
-PodEndpoint from_abi(const endpoint& record) {
+PodEndpoint endpoint_of(const endpoint& record) {
   PodEndpoint out;
   out.ifindex = record.ifindex;
   out.netns_cookie = record.netns_cookie;
@@ -163,6 +145,7 @@ Result<> set_sizes(pod_bpf& skeleton, const BpfRoot* root, const PodCapacities& 
     const int status = bpf_map__set_max_entries(map, kept);
     if (status != 0) return fail_errno(-status, fmt::format("map {}: set its capacity", name));
   }
+  skeleton.rodata->service_elements = bpf_map__max_entries(maps.services);
   const auto& told = *skeleton.rodata;
   tell_sizes(maps.ct4, maps.ct4_slots, maps.ct4_ring,
              {told.ct_buckets[0], told.ct_shard_slots[0], told.ct_ring_size[0]});
@@ -240,7 +223,7 @@ struct BpfPodPrograms::Maps {
   // Calls `use(index map, key)` for what leads to the address.
   template <class Use>
   auto with_key(const IpAddress& address, Use&& use) {
-    return address.is_v4() ? use(by_v4, address.v4_be()) : use(by_v6, to_abi(address));
+    return address.is_v4() ? use(by_v4, address.v4_be()) : use(by_v6, to_abi_v6(address));
   }
 
   struct Filter {
@@ -289,7 +272,7 @@ Result<> BpfPodPrograms::adopt() {
       half.push_back(index);
       return;
     }
-    slots_[record.ifindex] = {index, from_abi(record)};
+    slots_[record.ifindex] = {index, endpoint_of(record)};
     used_[index] = record.ifindex;
   }));
   for (const std::uint32_t index : half) FL_TRY(maps_->endpoints.update(index, {}));
@@ -359,7 +342,7 @@ Result<std::uint32_t> BpfPodPrograms::free_index() {
 
 // The record first, then what leads to it, the device last: readers find all of it, or nothing.
 Result<> BpfPodPrograms::write(const Slot& slot) {
-  FL_TRY(maps_->endpoints.update(slot.index, to_abi(slot.endpoint)));
+  FL_TRY(maps_->endpoints.update(slot.index, record_of(slot.endpoint)));
   for (const IpAddress& address : slot.endpoint.addresses) {
     FL_TRY(maps_->with_key(address, [&](auto& map, const auto& key) { return map.update(key, slot.index); }));
   }
@@ -402,7 +385,7 @@ Result<> BpfPodPrograms::bind_policy(Slot& slot, const PodEndpoint& endpoint) {
   step.egress.rules = endpoint.egress.rules;
   for (const PodEndpoint& next : {step, endpoint}) {
     if (slot.endpoint == next) continue;
-    FL_TRY(maps_->endpoints.update(slot.index, to_abi(next)));
+    FL_TRY(maps_->endpoints.update(slot.index, record_of(next)));
     slot.endpoint = next;
   }
   return {};

@@ -29,7 +29,14 @@ std::optional<std::uint32_t> ServiceIds::take_waiting(Take take) {
   }
 }
 
-Result<Elements> ServiceIds::take(bool service, Family family, std::size_t backends, std::uint32_t count) {
+Result<Elements> ServiceIds::take_service(std::uint32_t home, Family family) {
+  reclaim();
+  const auto id = take_waiting([&] { return services_.take_near(home); });
+  if (!id) return fail(Code::kExhausted, "map services is full ({} entries)", services_.capacity());
+  return Elements{.service = *id, .family = family, .backends = {}};
+}
+
+Result<Elements> ServiceIds::take(Family family, std::size_t backends, std::uint32_t count) {
   reclaim();
   Elements taken{.family = family};
   const auto full = [&](std::string_view map, std::uint32_t capacity) {
@@ -37,18 +44,12 @@ Result<Elements> ServiceIds::take(bool service, Family family, std::size_t backe
     return fail(Code::kExhausted, "map {} is full ({} entries)", map, capacity);
   };
   IdAllocator& ids = backends_[family_slot(family)];
-  if (service) {
-    const auto id = take_waiting([&] { return services_.take(); });
-    if (!id) return full("services", services_.capacity());
-    taken.service = *id;
-  }
   while (taken.backends.size() < backends) {
     const auto id = take_waiting([&] { return ids.take(); });
     if (!id) return full(family == Family::kV4 ? "backends4" : "backends6", ids.capacity());
     taken.backends.push_back(*id);
   }
-  const bool own = count <= SERVICE_OWN_PLACES;
-  const auto base = own ? SERVICE_OWN_RUN : take_waiting([&] { return runs_.take(count); });
+  const auto base = take_waiting([&] { return runs_.take(count); });
   if (!base) return full("runs", runs_.capacity());
   taken.base = *base;
   taken.count = count;

@@ -38,9 +38,10 @@ class ServiceIds {
   ServiceIds(std::unique_ptr<GracePeriod> grace, std::uint32_t services, std::uint32_t backends, RunAllocator runs,
              const Used& used);
 
-  // A service if `service`, `backends` backends of `family`, and a run of `count`; all or nothing. A run that fits into
-  // the service's own element takes nothing; its base is SERVICE_OWN_RUN. kExhausted names the map.
-  Result<Elements> take(bool service, Family family, std::size_t backends, std::uint32_t count);
+  // A service of `family`: the element `home` (0: any) or one near it. kExhausted names the map.
+  Result<Elements> take_service(std::uint32_t home, Family family);
+  // `backends` backends of `family`, and a run of `count` in `runs`; all or nothing. kExhausted names the map.
+  Result<Elements> take(Family family, std::size_t backends, std::uint32_t count);
   // What nobody has seen: free at once.
   void put(const Elements& elements);
   // What programs in flight may hold.

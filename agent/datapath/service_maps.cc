@@ -35,6 +35,14 @@ std::uint32_t check(const frontend_v6& key) {
   return frontend_check_v6(&key);
 }
 
+// What service.at says of the frontend.
+std::uint32_t at_word(const Frontend& f) {
+  return service_at_word(htons(f.port), static_cast<std::uint8_t>(f.protocol), scope(f));
+}
+bool is_zero(const ipv6_address& address) {
+  return (address.words[0] | address.words[1] | address.words[2] | address.words[3]) == 0;
+}
+
 // Calls `visit` with the map of the address's family and its key.
 template <class Map4, class Map6, class Visit>
 auto with_family(const Frontend& frontend, Map4& map4, Map6& map6, Visit visit) {
@@ -91,11 +99,14 @@ Result<ServiceMaps> ServiceMaps::open(const SockPrograms& programs) {
 }
 
 Result<> ServiceMaps::put_frontend(const Frontend& frontend, std::uint32_t service) {
-  return with_family(frontend, svc4_, svc6_,
-                     [service](auto& map, const auto& key) { return map.update(key, {service, check(key)}); });
+  FL_TRY(with_family(frontend, svc4_, svc6_,
+                     [service](auto& map, const auto& key) { return map.update(key, {service, check(key)}); }));
+  settle_home(frontend, service);
+  return {};
 }
 
 Result<> ServiceMaps::erase_frontend(const Frontend& frontend) {
+  settle_home(frontend, 0);
   return with_family(frontend, svc4_, svc6_, [](auto& map, const auto& key) -> Result<> {
     FL_TRY(map.erase(key));
     return {};
@@ -111,16 +122,58 @@ Result<> ServiceMaps::for_each_frontend(const std::function<void(const Frontend&
   return svc6_.for_each(each);
 }
 
+std::uint32_t ServiceMaps::home_of(const Frontend& frontend) const {
+  const ipv6_address address = to_mapped(frontend.address);
+  return service_home(&address, at_word(frontend), services_.size());
+}
+
+void ServiceMaps::settle_home(const Frontend& frontend, std::uint32_t service) {
+  const std::uint32_t home = frontend.port == 0 ? 0 : home_of(frontend);
+  if (home == 0) return;
+  ::service& element = services_[home];
+  const ipv6_address address = to_mapped(frontend.address);
+  const bool is_there = std::ranges::equal(element.address.words, address.words);
+  if (service != home) {
+    if (is_there && element.at == at_word(frontend)) store(element.at, 0);
+    return;
+  }
+  // One in the life of an element: who reads while it changes sees it or none, and no mixture of two.
+  if (element.at != 0 || (!is_there && !is_zero(element.address))) return;
+  for (std::size_t i = 0; i < 4; ++i) store(element.address.words[i], address.words[i]);
+  store(element.at, at_word(frontend));
+}
+
+void ServiceMaps::settle_homes(const std::function<bool(const Frontend&, std::uint32_t)>& leads) {
+  for (std::uint32_t index = 1; index < services_.size(); ++index) {
+    if (index % 4096 == 0) services_.unmap_much();
+    ::service& element = services_[index];
+    if (element.at == 0) continue;
+    const Frontend frontend{from_mapped(element.address), ntohs(element.port), static_cast<Protocol>(element.protocol)};
+    if (element.at != at_word(frontend) || home_of(frontend) != index || !leads(frontend, index)) store(element.at, 0);
+  }
+}
+
+void ServiceMaps::unmap_much() {
+  services_.unmap_much();
+  runs_.unmap_much();
+  backends4_.unmap_much();
+  backends6_.unmap_much();
+  use4_.unmap_much();
+  use6_.unmap_much();
+}
+
 ServiceRecord ServiceMaps::service(std::uint32_t index) const {
   const ::service& element = services_[index];
-  return {element.base, element.count, element.tag, element.affinity_timeout_s,
-          static_cast<Balancing>(element.flags & SERVICE_ALGORITHM)};
+  return {element.base, element.count, element.tag, element.settings >> SERVICE_TIMEOUT_SHIFT,
+          static_cast<Balancing>(element.settings & SERVICE_ALGORITHM)};
 }
 
 void ServiceMaps::start_service(std::uint32_t index, std::uint32_t tag) {
   ::service& element = services_[index];
+  store(element.at, 0);
+  for (__u32& word : element.address.words) store(word, 0);
   store(element.run, 0);
-  store(element.affinity_timeout_s, 0);
+  store(element.settings, 0);
   store(element.hits, 0);
   store(element.turn, tag);  // so that round robin begins elsewhere on every node, as a rule
   store(element.tag, tag);
@@ -129,14 +182,14 @@ void ServiceMaps::start_service(std::uint32_t index, std::uint32_t tag) {
 void ServiceMaps::publish(std::uint32_t index, std::uint32_t base, std::uint32_t count,
                           std::uint32_t affinity_timeout_s, Balancing balancing) {
   ::service& element = services_[index];
-  store(element.affinity_timeout_s, affinity_timeout_s);
   // Not one store with the run: whatever the algorithm, each place of a run leads to a backend.
-  store(element.flags, (element.flags & ~std::uint32_t{SERVICE_ALGORITHM}) | static_cast<std::uint32_t>(balancing));
+  store(element.settings, affinity_timeout_s << SERVICE_TIMEOUT_SHIFT | static_cast<std::uint32_t>(balancing));
   store(element.run, static_cast<std::uint64_t>(count) << 32 | base);
 }
 
 void ServiceMaps::free_service(std::uint32_t index) {
   ::service& element = services_[index];
+  store(element.at, 0);
   store(element.run, 0);
   store(element.tag, 0);
 }
@@ -144,7 +197,7 @@ void ServiceMaps::free_service(std::uint32_t index) {
 void ServiceMaps::write_run(std::uint32_t index, std::uint32_t base, std::span<const std::uint32_t> backends) {
   ::service& element = services_[index];
   if (is_own_run(base)) {
-    for (const std::uint32_t backend : backends) store(element.own[base++ - SERVICE_OWN_RUN], backend);
+    for (const std::uint32_t backend : backends) store(element.own_run[base++ - SERVICE_OWN_RUN], backend);
     return;
   }
   for (const std::uint32_t backend : backends) {
@@ -157,7 +210,7 @@ void ServiceMaps::write_run(std::uint32_t index, std::uint32_t base, std::span<c
 std::optional<std::vector<std::uint32_t>> ServiceMaps::run(std::uint32_t index) const {
   const ::service& element = services_[index];
   if (is_own_run(element.base)) {
-    const std::span<const std::uint32_t> own(element.own);
+    const std::span<const std::uint32_t> own(element.own_run);
     const std::uint32_t first = element.base - SERVICE_OWN_RUN;
     if (first > own.size() || element.count > own.size() - first) return std::nullopt;
     const auto run = own.subspan(first, element.count);

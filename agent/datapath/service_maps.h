@@ -43,7 +43,7 @@ class ServiceMaps {
  public:
   static Result<ServiceMaps> open(const SockPrograms& programs);
 
-  // Frontends lead to an element of `services`.
+  // Frontends lead to an element of `services`; the one that a service is at home for stands in its element, too.
   Result<> put_frontend(const Frontend& frontend, std::uint32_t service);
   Result<> erase_frontend(const Frontend& frontend);
   // Says that the address is some service's.
@@ -53,8 +53,13 @@ class ServiceMaps {
   // does what put_address() put, with port 0.
   Result<> for_each_frontend(const std::function<void(const Frontend&, std::uint32_t)>& visit) const;
 
+  // The element that a new service at `frontend` is to have; 0: any.
+  std::uint32_t home_of(const Frontend& frontend) const;
+  // Takes frontends out of elements that they do not lead to, as `leads(frontend, service)` knows. Reads all elements.
+  void settle_homes(const std::function<bool(const Frontend&, std::uint32_t)>& leads);
+
   ServiceRecord service(std::uint32_t index) const;
-  // Gives a free element a tag; its set is empty until it is published.
+  // Gives a free element a tag; its set is empty until it is published, and nobody is at home there.
   void start_service(std::uint32_t index, std::uint32_t tag);
   // The one store by which every later connection sees the run that was written.
   void publish(std::uint32_t index, std::uint32_t base, std::uint32_t count, std::uint32_t affinity_timeout_s,
@@ -83,6 +88,9 @@ class ServiceMaps {
   void connection_closed(Family family, std::uint32_t id, std::uint32_t generation);
   std::uint64_t service_hits(std::uint32_t index) const { return services_[index].hits; }
 
+  // Gives mapped memory back where it has become much. Whatever refers to an element ends.
+  void unmap_much();
+
   std::uint32_t frontend_capacity() const { return svc4_.capacity(); }
   std::uint32_t service_capacity() const { return services_.size(); }
   std::uint32_t run_capacity() const { return runs_.size(); }
@@ -101,6 +109,8 @@ class ServiceMaps {
         use4_(std::move(use4)),
         use6_(std::move(use6)) {}
   static Frontend any_port(const IpAddress& address) { return {address, 0, Protocol{}}; }
+  // Says in the frontend's home whether it leads there.
+  void settle_home(const Frontend& frontend, std::uint32_t service);
   MappedArray<backend_use>& uses(Family family) { return family == Family::kV4 ? use4_ : use6_; }
   const MappedArray<backend_use>& uses(Family family) const { return family == Family::kV4 ? use4_ : use6_; }
 

@@ -76,6 +76,7 @@ Result<Object<sock_bpf, sock_bpf::destroy>> open_object(const SockCapacities& ca
   if (!std::has_single_bit(capacities.connected)) {
     return fail(Code::kInvalid, "map sk_memory: its capacity, {}, is no power of two", capacities.connected);
   }
+  skeleton->rodata->service_elements = capacities.services;
   skeleton->rodata->sk_memory_mask = capacities.connected - 1;
   FL_LET(skeleton->rodata->node_netns, own_netns());
   return skeleton;

@@ -66,17 +66,12 @@ std::optional<socket_memory> read(const socket_memory& memory) {
   return seen.cookie != 0 && seen.protocol != 0 ? std::optional(seen) : std::nullopt;
 }
 
-bool is_v4(const ipv6_address& address) {
-  return address.words[0] == 0 && address.words[1] == 0 && address.words[2] == htonl(0xffff);
-}
-
 ConnectedSocket connected_socket(std::uint32_t index, const socket_memory& memory) {
   return {.index = index,
           .cookie = memory.cookie,
           .netns = memory.netns,
           .protocol = static_cast<std::uint8_t>(memory.protocol),
-          .backend = {is_v4(memory.backend) ? from_abi(memory.backend.words[3]) : from_abi(memory.backend),
-                      ntohs(memory.backend_port)},
+          .backend = {from_mapped(memory.backend), ntohs(memory.backend_port)},
           .backend_index = memory.backend_index,
           .generation = memory.generation};
 }
@@ -102,7 +97,7 @@ Result<> SocketMemories::visit(const std::function<void(std::uint32_t, socket_me
 
 bool SocketMemories::is_dead(const socket_memory& memory) const {
   if (memory.backend_index >= maps_.backend_capacity()) return true;
-  const Family family = is_v4(memory.backend) ? Family::kV4 : Family::kV6;
+  const Family family = is_mapped(memory.backend) ? Family::kV4 : Family::kV6;
   const BackendRecord record = maps_.backend(family, memory.backend_index);
   if (record.generation != memory.generation || record.state == BACKEND_GONE) return true;
   return memory.protocol == IPPROTO_UDP && record.state != BACKEND_VALID;
@@ -150,7 +145,7 @@ Result<> SocketMemories::free(std::uint32_t index) {
   socket_memory& memory = window[index];
   const auto home_index = static_cast<std::uint32_t>(memory.cookie & (memories_.capacity() - 1));
   FL_LET(const Window there, Window::open(memories_, home_index));
-  maps_.connection_closed(is_v4(memory.backend) ? Family::kV4 : Family::kV6, memory.backend_index, memory.generation);
+  maps_.connection_closed(is_mapped(memory.backend) ? Family::kV4 : Family::kV6, memory.backend_index, memory.generation);
   store(memory.protocol, 0);
   store(memory.cookie, 0);
   if (home_index != index) std::atomic_ref(there[home_index].displaced).fetch_sub(1);

@@ -38,8 +38,11 @@ struct frontend {
 
 /*
  * Element of array `services`, a cache line; index 0 is nobody's. Each field is stored whole; `run` publishes a backend
- * set. A run of up to SERVICE_OWN_PLACES stands in the element itself, which spares a connection a cache line: in one
- * half of `own` while the other may be in use.
+ * set.
+ *
+ * Two things spare a connection cache lines. A service whose element service_home() names says so itself: `address` and
+ * `at` are of a frontend that leads to it, which need not be looked for in svc4 or svc6. And a run that finds room
+ * beside the one in use stands in the element.
  */
 #define SERVICE_OWN_PLACES 4
 #define SERVICE_OWN_RUN (1U << 31)
@@ -47,17 +50,31 @@ struct frontend {
 struct service {
 	union {
 		struct {
-			__u32 base;  /* first element in `runs`, or SERVICE_OWN_RUN + first element in `own` … */
+			__u32 base;  /* first element in `runs`, or SERVICE_OWN_RUN + first element in `own_run` … */
 			__u32 count; /* … and how many; 0: connections are refused */
 		};
 		__u64 run; /* both, for the one load and the one store */
 	};
-	__u32 tag;                         /* of this use of the index; 0: free */
-	__u32 flags;                       /* SERVICE_ALGORITHM */
-	__u32 affinity_timeout_s;          /* ClientIP affinity; 0: none */
-	__u32 turn;                        /* of round robin; counted by BPF */
+	__u32 tag; /* of this use of the index; 0: free */
+	union {
+		struct {
+			__u8 flags;                 /* SERVICE_ALGORITHM */
+			__u8 affinity_timeout_s[3]; /* ClientIP affinity, least byte first; 0: none */
+		};
+		__u32 settings; /* both */
+	};
+	__u32 turn;                  /* of round robin; counted by BPF */
+	struct ipv6_address address; /* of the frontend that is at home here, IPv4 v4-mapped … */
+	union {
+		struct {
+			__be16 port; /* … and its port */
+			__u8 protocol;
+			__u8 scope;
+		};
+		__u32 at; /* these three, stored last and cleared first; 0: none is at home */
+	};
 	__u64 hits;                        /* connections that got a backend; counted by BPF */
-	__u32 own[2 * SERVICE_OWN_PLACES]; /* indices into backends4 or backends6 */
+	__u32 own_run[SERVICE_OWN_PLACES]; /* indices into backends4 or backends6 */
 };
 
 /*
@@ -72,7 +89,9 @@ enum service_algorithm {
 	ALGORITHM_DESTINATION_HASH = 4, /* of the service's address and port */
 	ALGORITHM_MAGLEV = 5,           /* of both, and the flow */
 };
-#define SERVICE_ALGORITHM 0xff /* mask of service.flags: enum service_algorithm */
+#define SERVICE_ALGORITHM 0xff /* mask of service.flags and service.settings: enum service_algorithm */
+#define SERVICE_TIMEOUT_SHIFT 8 /* of service.settings */
+#define SERVICE_MAX_TIMEOUT_S ((1U << 24) - 1)
 
 /* Element of array `runs`. */
 struct run_slot {
@@ -199,6 +218,24 @@ static inline __u32 frontend_check_v6(const struct frontend_v6 *key)
 	/* Multiplied, so that words in another order differ. */
 	return (((word[0] * 31 + word[1]) * 31 + word[2]) * 31 + word[3]) ^
 	       ((__u32)key->port << 16 | key->protocol << 8 | key->scope);
+}
+
+/* A frontend's `service.at`. */
+static inline __u32 service_at_word(__be16 port, __u8 protocol, __u8 scope)
+{
+	return port | (__u32)protocol << 16 | (__u32)scope << 24; /* little-endian, as all that it is built for */
+}
+
+/* The element of `services` that a frontend's service is to have, where that is free; 0: none. */
+static inline __u32 service_home(const struct ipv6_address *address, __u32 at, __u32 elements)
+{
+	const __u32 *word = address->words;
+	__u64 hash = ((__u64)word[0] << 32 | word[1]) * 0xff51afd7ed558ccdULL;
+
+	hash = (hash ^ hash >> 32 ^ word[2]) * 0xc4ceb9fe1a85ec53ULL;
+	hash = (hash ^ ((__u64)word[3] << 32 | at)) * 0x9e3779b97f4a7c15ULL;
+	hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL;
+	return (hash >> 32) * elements >> 32;
 }
 
 FL_ABI_ASSERT(sizeof(struct frontend_v4) == 8, "layout of struct frontend_v4 is shared and pinned");

@@ -129,12 +129,28 @@ static __noinline bool is_service_address(const struct socket_peer *peer, bool i
 	return result == 0;
 }
 
+/* Elements of `services`. */
+const volatile __u32 service_elements;
+
+/* The index of the service of a scope at `peer` where it is at home, or 0: nobody's, or one elsewhere. */
+static __always_inline __u32 service_at_home(const struct socket_peer *peer, __u8 protocol, __u8 scope)
+{
+	const __u32 at = service_at_word(peer->port, protocol, scope);
+	const __u32 home = service_home(&peer->address, at, service_elements);
+	const struct service *service = bpf_map_lookup_elem(&services, &home);
+
+	return service && READ_ONCE(service->at) == at && same_v6(&service->address, &peer->address) ? home : 0;
+}
+
 /* The index of the service of a scope at `peer`, or 0. */
 static __always_inline __u32 service_of(const struct socket_peer *peer, __u8 protocol, __u8 scope, bool is_v4)
 {
-	__u32 index = 0;
-	int result = read_frontend(peer, protocol, scope, is_v4, &index);
+	__u32 index = service_at_home(peer, protocol, scope);
+	int result;
 
+	if (index)
+		return index;
+	result = read_frontend(peer, protocol, scope, is_v4, &index);
 	if (result == -EAGAIN)
 		result = read_frontend(peer, protocol, scope, is_v4, &index);
 	return result == 0 ? index : 0;
@@ -279,7 +295,7 @@ static __always_inline __u32 backend_in_run(struct service *service, __u32 base,
 	__u32 backend;
 
 	if (base & SERVICE_OWN_RUN)
-		return READ_ONCE(service->own[place % (2 * SERVICE_OWN_PLACES)]);
+		return READ_ONCE(service->own_run[place % SERVICE_OWN_PLACES]);
 	slot = bpf_map_lookup_elem(&runs, &place);
 	if (!slot)
 		return 0;
@@ -341,7 +357,7 @@ static __always_inline int pick_from_run(struct service *service, const struct c
 {
 	const __u64 run = READ_ONCE(service->run);
 	const __u32 base = run, count = run >> 32;
-	const __u32 algorithm = READ_ONCE(service->flags) & SERVICE_ALGORITHM;
+	const __u32 algorithm = READ_ONCE(service->settings) & SERVICE_ALGORITHM;
 	__u32 at;
 
 	if (count == 0)
@@ -390,7 +406,7 @@ static __always_inline bool recall(const void *map, const void *key, __u64 timeo
 static __always_inline int pick_affine(void *map, const void *key, struct service *service, const struct chooser *by,
 				       struct translation *to)
 {
-	const __u64 timeout_ns = READ_ONCE(service->affinity_timeout_s) * 1000000000ULL;
+	const __u64 timeout_ns = (READ_ONCE(service->settings) >> SERVICE_TIMEOUT_SHIFT) * 1000000000ULL;
 	const __u64 now = bpf_ktime_get_ns();
 	struct affinity kept = { .seen_ns = now };
 	int result;
@@ -414,7 +430,7 @@ static __always_inline int pick_affine(void *map, const void *key, struct servic
 
 static __always_inline int pick_for(struct service *service, const struct chooser *by, struct translation *to)
 {
-	if (!READ_ONCE(service->affinity_timeout_s))
+	if (!(READ_ONCE(service->settings) >> SERVICE_TIMEOUT_SHIFT))
 		return pick_backend(service, by, to);
 	if (by->is_v4) {
 		const struct affinity_v4 key = { by->client->v4, to->service_index };

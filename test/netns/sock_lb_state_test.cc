@@ -69,7 +69,8 @@ std::map<std::string, std::vector<std::uint8_t>> contents(const Agent& agent) {
   // Without what the programs count.
   auto& services = out["services"];
   for (std::size_t at = sizeof(std::uint32_t); at < services.size(); at += sizeof(std::uint32_t) + sizeof(::service)) {
-    std::fill_n(&services[at + offsetof(::service, turn)], offsetof(::service, own) - offsetof(::service, turn), 0);
+    std::fill_n(&services[at + offsetof(::service, turn)], sizeof(::service::turn), 0);
+    std::fill_n(&services[at + offsetof(::service, hits)], sizeof(::service::hits), 0);
   }
   read("runs", std::uint32_t{}, run_slot{});
   read("backends4", std::uint32_t{}, backend_v4{});
@@ -170,6 +171,9 @@ TEST_F(SockLbTest, KilledAtAnyMomentNothingIsLost) {
   EXPECT_EQ(agent_.balancer->usage()[2].used, 1);
 }
 
+// The key that a frontend of kV4's service has.
+const frontend_v4 kKey4{ip(kV4.service).v4_be(), htons(80), IPPROTO_TCP, SCOPE_CLUSTER};
+
 // Halves of changes, as a crash at the worst moment leaves them.
 TEST_F(SockLbTest, AdoptionSettlesWhatACrashLeft) {
   const auto servers = serve("127.0.0.1", 2);
@@ -178,19 +182,23 @@ TEST_F(SockLbTest, AdoptionSettlesWhatACrashLeft) {
   auto services = *Map<std::uint32_t, ::service>::open(agent_.root->map_path("services"));
   auto backends = *Map<std::uint32_t, backend_v4>::open(agent_.root->map_path("backends4"));
   auto frontends = *Map<frontend_v4, frontend>::open(agent_.root->map_path("svc4"));
+  const std::uint32_t of_a = frontends.lookup(kKey4).value()->service;
+  const std::uint32_t free = of_a == 5 ? 6 : 5;
   agent_ = {};
-  ::service orphan{};
+  ::service orphan = *services.lookup(of_a).value();
+  orphan.address.words[3] = ip("10.96.0.5").v4_be();
   orphan.tag = 99;
   orphan.count = 7;
-  ASSERT_TRUE(services.update(5, orphan));                        // no frontend leads there
-  ASSERT_TRUE(backends.update(50, {0, 0, BACKEND_VALID, 5, 3}));  // in no run
+  ASSERT_TRUE(services.update(free, orphan));                        // no frontend leads there
+  ASSERT_TRUE(backends.update(50, {0, 0, BACKEND_VALID, free, 3}));  // in no run
   const frontend_v4 astray{ip("10.96.0.3").v4_be(), htons(80), 6, SCOPE_CLUSTER};
   ASSERT_TRUE(frontends.update(astray, {9, frontend_check_v4(&astray)}));  // leads to a free element
   const frontend_v4 torn{ip("10.96.0.4").v4_be(), htons(80), 6, SCOPE_CLUSTER};
   ASSERT_TRUE(frontends.update(torn, {1, 0}));  // is not its key's
 
   open();
-  EXPECT_EQ(services.lookup(5).value()->tag, 0);
+  EXPECT_EQ(services.lookup(free).value()->tag, 0);
+  EXPECT_EQ(services.lookup(free).value()->at, 0U);
   EXPECT_EQ(backends.lookup(50).value()->state, BACKEND_GONE);
   apply("a", a);
   apply("b", entry("10.96.0.3", Protocol::kTcp, servers));
@@ -272,9 +280,10 @@ TEST_F(SockLbTest, AuditFindsAndApplyRepairsWhatOthersWrote) {
   apply("b", entry("10.96.0.2", Protocol::kTcp, servers));
   auto services = *Map<std::uint32_t, ::service>::open(agent_.root->map_path("services"));
   auto frontends = *Map<frontend_v4, frontend>::open(agent_.root->map_path("svc4"));
-  ::service broken = *services.lookup(1).value();
+  const std::uint32_t of_a = frontends.lookup(kKey4).value()->service;
+  ::service broken = *services.lookup(of_a).value();
   broken.count = 0;
-  ASSERT_TRUE(services.update(1, broken));
+  ASSERT_TRUE(services.update(of_a, broken));
   ASSERT_TRUE(frontends.update({ip("10.96.9.9").v4_be(), 1, 6, 0}, {1, 7}));
   EXPECT_EQ(agent_.balancer->audit().value(), std::set<std::string>{"a"});
   apply("a", a);

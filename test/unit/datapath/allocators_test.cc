@@ -11,7 +11,7 @@
 namespace fairlead::datapath {
 namespace {
 
-TEST(IdAllocator, GivesFreshIdsFirstAndFreedOnesInTurn) {
+TEST(IdAllocator, GivesFreshIdsFirstAndFreedOnesRoundAfterRound) {
   IdAllocator ids(5, {});
   EXPECT_EQ(ids.take(), 1);  // 0 is nobody's
   EXPECT_EQ(ids.take(), 2);
@@ -19,9 +19,21 @@ TEST(IdAllocator, GivesFreshIdsFirstAndFreedOnesInTurn) {
   ids.put(1);
   EXPECT_EQ(ids.take(), 3);
   EXPECT_EQ(ids.take(), 4);
-  EXPECT_EQ(ids.take(), 2);
   EXPECT_EQ(ids.take(), 1);
+  EXPECT_EQ(ids.take(), 2);
   EXPECT_EQ(ids.take(), std::nullopt);
+}
+
+TEST(IdAllocator, GivesTheOneThatIsWantedOrTheNext) {
+  IdAllocator ids(6, {});
+  EXPECT_EQ(ids.take_near(4), 4);
+  EXPECT_EQ(ids.take_near(4), 5);
+  EXPECT_EQ(ids.take_near(4), 1);
+  EXPECT_EQ(ids.take_near(0), 2);  // 0 is nobody's
+  EXPECT_EQ(ids.take(), 3);
+  EXPECT_EQ(ids.take_near(4), std::nullopt);
+  ids.put(4);
+  EXPECT_EQ(ids.take_near(2), 4);
 }
 
 TEST(IdAllocator, LeavesAdoptedIdsAlone) {
