@@ -7,6 +7,7 @@
 #include "agent/config/host_facts.h"
 #include "agent/datapath/migration.h"
 #include "agent/netlink/netns.h"
+#include "bpf/abi/service.h"
 
 namespace fairlead {
 
@@ -25,8 +26,10 @@ datapath::PodCapacities Agent::capacities() const {
       config::tracked_connections(config_.conntrack, std::max(std::thread::hardware_concurrency(), 1U));
   return {.connections = connections,
           .translated = connections,
-          .services = {
-              .frontends = config_.max_services, .services = config_.max_services, .backends = config_.max_backends}};
+          // All homes are there, however few Services: they are used here and there, and could not become fewer.
+          .services = {.frontends = config_.max_services,
+                       .services = std::max(config_.max_services, std::uint32_t{SERVICE_HOMES}),
+                       .backends = config_.max_backends}};
 }
 
 // What manifests need not say of this node.

@@ -145,7 +145,8 @@ Result<> SocketMemories::free(std::uint32_t index) {
   socket_memory& memory = window[index];
   const auto home_index = static_cast<std::uint32_t>(memory.cookie & (memories_.capacity() - 1));
   FL_LET(const Window there, Window::open(memories_, home_index));
-  maps_.connection_closed(is_mapped(memory.backend) ? Family::kV4 : Family::kV6, memory.backend_index, memory.generation);
+  maps_.connection_closed(is_mapped(memory.backend) ? Family::kV4 : Family::kV6, memory.backend_index,
+                          memory.generation);
   store(memory.protocol, 0);
   store(memory.cookie, 0);
   if (home_index != index) std::atomic_ref(there[home_index].displaced).fetch_sub(1);

@@ -44,6 +44,7 @@ struct frontend {
  * `at` are of a frontend that leads to it, which need not be looked for in svc4 or svc6. And a run that finds room
  * beside the one in use stands in the element.
  */
+#define SERVICE_HOMES 131072 /* as many of the first elements are homes */
 #define SERVICE_OWN_PLACES 4
 #define SERVICE_OWN_RUN (1U << 31)
 
@@ -89,7 +90,7 @@ enum service_algorithm {
 	ALGORITHM_DESTINATION_HASH = 4, /* of the service's address and port */
 	ALGORITHM_MAGLEV = 5,           /* of both, and the flow */
 };
-#define SERVICE_ALGORITHM 0xff /* mask of service.flags and service.settings: enum service_algorithm */
+#define SERVICE_ALGORITHM 0xff  /* mask of service.flags and service.settings: enum service_algorithm */
 #define SERVICE_TIMEOUT_SHIFT 8 /* of service.settings */
 #define SERVICE_MAX_TIMEOUT_S ((1U << 24) - 1)
 
@@ -226,16 +227,17 @@ static inline __u32 service_at_word(__be16 port, __u8 protocol, __u8 scope)
 	return port | (__u32)protocol << 16 | (__u32)scope << 24; /* little-endian, as all that it is built for */
 }
 
-/* The element of `services` that a frontend's service is to have, where that is free; 0: none. */
+/* The element of `elements` in `services` that a frontend's service is to have, where that is free; 0: none. */
 static inline __u32 service_home(const struct ipv6_address *address, __u32 at, __u32 elements)
 {
+	const __u32 homes = elements < SERVICE_HOMES ? elements : SERVICE_HOMES;
 	const __u32 *word = address->words;
 	__u64 hash = ((__u64)word[0] << 32 | word[1]) * 0xff51afd7ed558ccdULL;
 
 	hash = (hash ^ hash >> 32 ^ word[2]) * 0xc4ceb9fe1a85ec53ULL;
 	hash = (hash ^ ((__u64)word[3] << 32 | at)) * 0x9e3779b97f4a7c15ULL;
 	hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL;
-	return (hash >> 32) * elements >> 32;
+	return (hash >> 32) * homes >> 32;
 }
 
 FL_ABI_ASSERT(sizeof(struct frontend_v4) == 8, "layout of struct frontend_v4 is shared and pinned");

@@ -17,7 +17,7 @@ TEST_F(MigrationTest, LessRoomForConnections) {
 }
 
 TEST_F(MigrationTest, AnotherSizeOfTheServiceMaps) {
-  restart_under_traffic({.services = {.frontends = 100'000, .services = 100'000, .backends = 300'000}});
+  restart_under_traffic({.services = {.frontends = 100'000, .services = SERVICE_HOMES, .backends = 300'000}});
   EXPECT_EQ(capacity("svc4"), 100'000U);
   EXPECT_EQ(capacity("backends6"), 300'000U);
   EXPECT_EQ(capacity("ct4_slots"), 131'072U);
@@ -34,7 +34,7 @@ TEST_F(MigrationTest, AllOfThemAtOnce) {
 }
 
 TEST_F(MigrationTest, WhatDoesNotFitIsRefusedAndAllStays) {
-  // Services take elements from 1 on: four are in use.
+  // Four are in use, at their homes.
   stop();
   {
     const auto root = datapath::BpfRoot::open(path()).value();
