@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/pods/cgroups.h"
 
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,15 +38,26 @@ void hand_down(const fs::path& parent) {
   }
 }
 
-// Leaves first; a cgroup's files are the kernel's and go with it.
+// The processes of one cgroup, not of those beneath it.
+void kill_all(const fs::path& cgroup) {
+  std::ifstream processes(cgroup / "cgroup.procs");
+  for (pid_t pid = 0; processes >> pid;) {
+    if (pid > 0) ::kill(pid, SIGKILL);  // 0: one that our pid namespace has no number for
+  }
+}
+
+// Leaves first; a cgroup's files are the kernel's and go with it. Goes on past what cannot be removed yet.
 Result<> remove_tree(const fs::path& folder) {
+  Result<> all;
   std::error_code error;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-    if (at->is_directory(error)) FL_TRY(remove_tree(at->path()));
+    if (!at->is_directory(error)) continue;
+    if (auto removed = remove_tree(at->path()); !removed && all) all = std::move(removed);
   }
-  if (::rmdir(folder.c_str()) == 0 || errno == ENOENT) return {};
-  if (errno == EBUSY) return fail(Code::kUnavailable, "cgroup {}: processes are still in it", folder.string());
-  return fail_errno(errno, "remove cgroup " + folder.string());
+  if (!all || ::rmdir(folder.c_str()) == 0 || errno == ENOENT) return all;
+  if (errno != EBUSY) return fail_errno(errno, "remove cgroup " + folder.string());
+  kill_all(folder);
+  return fail(Code::kUnavailable, "cgroup {}: processes were still in it", folder.string());
 }
 
 }  // namespace

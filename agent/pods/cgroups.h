@@ -20,7 +20,8 @@ class Cgroups {
   // Makes `parent` ("/kubepods/burstable/pod…") with its ancestors in every hierarchy; on cgroup2 hands controllers
   // down where there are any. What is there already stays. A hierarchy that refuses is an error that names it.
   Result<> create(const std::string& parent) const;
-  // Removes `parent` and what is left beneath it, leaves first. kUnavailable: processes are still in it.
+  // Removes `parent` and what is left beneath it, leaves first. kUnavailable: processes were still in it; they are
+  // killed, and it can be removed once they are gone.
   Result<> remove(const std::string& parent) const;
 
  private:

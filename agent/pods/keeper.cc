@@ -460,7 +460,12 @@ void Keeper::finish() {
     context_.statuses.send(
         {.id = id_, .status = std::make_shared<const k8s::PodStatus>(status_), .source = source_, .finished = true});
   }
-  log::info("pods", "nothing is left of the pod", {{"pod", id_.key()}, {"uid", id_.uid}});
+  if (in_runtime()) {
+    log::warn("pods", "the pod is over, but the runtime does not remove all of it",
+              {{"pod", id_.key()}, {"uid", id_.uid}});
+  } else {
+    log::info("pods", "nothing is left of the pod", {{"pod", id_.key()}, {"uid", id_.uid}});
+  }
   // The owner destroys this keeper: not while one of its own calls is on the stack. Told once: a second word would
   // reach the keeper that follows under the same uid.
   context_.worker.loop.post([gone = std::exchange(notices_.gone, [] {})] { gone(); });

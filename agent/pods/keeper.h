@@ -43,7 +43,7 @@ class Keeper {
  public:
   struct Notices {
     std::function<void()> looked;  // a look at the runtime is through
-    std::function<void()> gone;    // nothing of the pod is left; the keeper may be destroyed, not within the call
+    std::function<void()> gone;    // the pod is over; the keeper may be destroyed, not within the call
   };
 
   // A pod that is to run. `unknown`: to the runtime; there is nothing to look at.
@@ -71,6 +71,8 @@ class Keeper {
   const std::string& source() const { return source_; }
   const k8s::Pod& pod() const { return worker_.pod(); }
   bool ending() const { return history().ending_grace_s.has_value(); }
+  // The runtime has something of the pod: once it is gone, what it does not remove.
+  bool in_runtime() const { return !view_.sandboxes.empty() || !view_.containers.empty(); }
   bool has_volumes() const { return history().volumes_ready; }
   unsigned running_containers() const;
   Json summary() const;  // a row of pod.list

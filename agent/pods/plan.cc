@@ -14,6 +14,8 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 
 constexpr Backoff kBackoff{seconds(10), seconds(300)};
+constexpr Backoff kEndAgain{std::chrono::milliseconds(100), minutes(1)};
+constexpr unsigned kEndTries = 7;             // over 6 s: then nobody waits any more for what is over
 constexpr Duration kSyncAgain = seconds(10);  // kubelet's backOffPeriod
 constexpr Duration kLongRun = minutes(10);
 constexpr std::int64_t kDefaultGraceSeconds = 30;
@@ -62,6 +64,16 @@ class Planner {
     return at == history_.failures.end() || due(at->second.until);
   }
 
+  // What ends or removes something, unless it failed lately: then it waits.
+  void tidy(Action action) {
+    if (due(end_key(action))) add(std::move(action));
+  }
+  // The same where all that follows waits for it.
+  void end_one(Action action) {
+    ends_ = true;
+    tidy(std::move(action));
+  }
+
   std::int64_t grace() const {
     if (history_.ending_grace_s) return *history_.ending_grace_s;
     return spec_.has_terminationgraceperiodseconds() ? spec_.terminationgraceperiodseconds() : kDefaultGraceSeconds;
@@ -73,7 +85,8 @@ class Planner {
       const auto gone = std::chrono::duration_cast<seconds>(now_ - history_.ending_since).count();
       given = std::max(given - gone, kLeastGraceSeconds);
     }
-    add({.what = Do::kKillContainer, .name = container.name, .id = container.id, .grace_s = given, .reason = reason});
+    end_one(
+        {.what = Do::kKillContainer, .name = container.name, .id = container.id, .grace_s = given, .reason = reason});
   }
   // Kills what lives, sidecars one by one when nothing else does any more, the last of them first; true when nothing
   // did.
@@ -81,28 +94,36 @@ class Planner {
     for (const ContainerView& container : view_.containers) {
       if (alive(container) && !is_sidecar(spec_, container.name)) kill(container, reason);
     }
-    for (int i = spec_.initcontainers_size() - 1; i >= 0 && plan_.actions.empty(); --i) {
+    for (int i = spec_.initcontainers_size() - 1; i >= 0 && !ends_; --i) {
       for (const ContainerView& container : view_.containers) {
         if (alive(container) && container.name == spec_.initcontainers(i).name()) kill(container, reason);
       }
     }
-    return plan_.actions.empty();
+    return !ends_;
   }
   bool stop_sandboxes() {
     for (const SandboxView& sandbox : view_.sandboxes) {
-      if (sandbox.ready) add({.what = Do::kStopSandbox, .id = sandbox.id});
+      if (sandbox.ready) end_one({.what = Do::kStopSandbox, .id = sandbox.id});
     }
-    return plan_.actions.empty();
+    return !ends_;
   }
 
   // To the end: nothing of the pod is left behind. What the runtime knows goes last, so that an agent that dies on the
   // way finds the pod again.
   void end() {
     if (!kill_all("Killing") || !stop_sandboxes()) return;
-    if (!history_.torn_down) add({.what = Do::kTearDown});
-    for (const ContainerView& container : view_.containers) add({.what = Do::kRemoveContainer, .id = container.id});
-    for (const SandboxView& sandbox : view_.sandboxes) add({.what = Do::kRemoveSandbox, .id = sandbox.id});
-    plan_.gone = plan_.actions.empty();
+    if (!history_.torn_down) end_one({.what = Do::kTearDown});
+    if (ends_) return;
+    plan_.gone = true;
+    for (const ContainerView& container : view_.containers) remove({.what = Do::kRemoveContainer, .id = container.id});
+    for (const SandboxView& sandbox : view_.sandboxes) remove({.what = Do::kRemoveSandbox, .id = sandbox.id});
+  }
+  // Nobody waits for what the runtime refuses again and again: the list of all pods shows it later as an orphan.
+  void remove(Action action) {
+    const auto failure = history_.failures.find(end_key(action));
+    if (failure != history_.failures.end() && failure->second.count >= kEndTries) return;
+    plan_.gone = false;
+    tidy(std::move(action));
   }
 
   // Terminal: containers stay for their logs and status, the network goes.
@@ -112,7 +133,7 @@ class Planner {
 
   void keep() {
     for (const ContainerView& container : view_.containers) {
-      if (never_started(container)) add({.what = Do::kRemoveContainer, .id = container.id});
+      if (never_started(container)) tidy({.what = Do::kRemoveContainer, .id = container.id});
     }
     if (!plan_.actions.empty()) return;
     const SandboxView* sandbox = view_.sandbox();
@@ -120,7 +141,7 @@ class Planner {
     for (const ContainerView& container : view_.containers) {
       if (container.sandbox_id != sandbox->id && alive(container)) kill(container, "SandboxChanged");
     }
-    if (!plan_.actions.empty() || !volumes()) return;
+    if (ends_ || !volumes()) return;
     if (!initialized(spec_, view_, history_)) {
       next_init(*sandbox);
     } else {
@@ -139,7 +160,7 @@ class Planner {
     if (!kill_all("SandboxChanged")) return;
     // The one before the last stays until it is replaced: its attempt is what the next is counted from.
     for (const SandboxView& sandbox : view_.sandboxes) {
-      if (&sandbox != dead) add({.what = Do::kRemoveSandbox, .id = sandbox.id});
+      if (&sandbox != dead) tidy({.what = Do::kRemoveSandbox, .id = sandbox.id});
     }
     if (!plan_.actions.empty() || !volumes() || !due(kSandboxKey)) return;
     Action action{.what = Do::kCreateSandbox};
@@ -196,7 +217,7 @@ class Planner {
     }
     const bool again_in_new_sandbox = init && last->sandbox_id != sandbox.id;
     const bool changed = last->hash != container_hash(container) && !once;
-    if (again_in_new_sandbox || changed) return create(container, last);
+    if (again_in_new_sandbox || changed || never_started(*last)) return create(container, last);
     if (restarts(spec_, *last) && due(restart_time(*last))) create(container, last);
   }
 
@@ -216,13 +237,13 @@ class Planner {
       const ContainerView* last = view_.latest(container.name);
       const ContainerView* before = view_.latest(container.name, last->attempt);
       if (&container != last && &container != before && !alive(container)) {
-        add({.what = Do::kRemoveContainer, .id = container.id});
+        tidy({.what = Do::kRemoveContainer, .id = container.id});
       }
     }
     for (const SandboxView& sandbox : view_.sandboxes) {
       const bool used = std::ranges::any_of(
           view_.containers, [&](const ContainerView& container) { return container.sandbox_id == sandbox.id; });
-      if (&sandbox != view_.sandbox() && !used) add({.what = Do::kRemoveSandbox, .id = sandbox.id});
+      if (&sandbox != view_.sandbox() && !used) tidy({.what = Do::kRemoveSandbox, .id = sandbox.id});
     }
   }
 
@@ -231,6 +252,7 @@ class Planner {
   const PodHistory& history_;
   WallTime now_;
   Plan plan_;
+  bool ends_ = false;  // something is to be ended before anything else
 };
 
 }  // namespace
@@ -268,7 +290,21 @@ Duration crash_delay(const ContainerView& exited) {
   return long_run(exited) || exited.streak == 0 ? Duration{} : kBackoff.delay(exited.streak);
 }
 
+std::string end_key(const Action& action) {
+  switch (action.what) {
+    case Do::kKillContainer:
+    case Do::kStopSandbox:
+    case Do::kTearDown:
+    case Do::kRemoveContainer:
+    case Do::kRemoveSandbox:
+      return kEndPrefix + action.id;
+    default:
+      return {};
+  }
+}
+
 Duration retry_delay(std::string_view what, unsigned failures) {
+  if (what.starts_with(kEndPrefix)) return kEndAgain.delay(failures);
   return what == kSandboxKey || what == kVolumesKey ? kSyncAgain : kBackoff.delay(failures);
 }
 

@@ -38,7 +38,7 @@ struct Action {
 struct Plan {
   std::vector<Action> actions;   // in order; whoever carries out one plans again after it
   std::optional<WallTime> wake;  // the earliest time at which waiting alone changes the plan
-  bool gone = false;             // the pod is to go, and nothing of it is left
+  bool gone = false;             // the pod is to go, and nothing of it is left but what the runtime never lets go
 };
 
 // kubelet's rules: init containers one after another, sidecars among them, which end after the others and in the
@@ -57,7 +57,8 @@ bool initialized(const k8s::PodSpec& spec, const PodRuntimeView& view, const Pod
 bool has_started(const k8s::Container& container, const ContainerView& view, const PodHistory& history);
 
 // Its start was cut off with its caller's connection, as when an agent is killed: the runtime calls it exited, but
-// nothing ran. It is removed and made again, as if it had not been.
+// nothing ran. It is removed and made again, as if it had not been; one that the runtime does not let go holds up
+// nothing.
 bool never_started(const ContainerView& container);
 
 // Whether the restart policy, of a sidecar its own, lets this exited container run again.
@@ -66,9 +67,11 @@ bool restarts(const k8s::PodSpec& spec, const ContainerView& exited);
 // When an exited container may run again at the earliest.
 WallTime restart_time(const ContainerView& exited);
 Duration crash_delay(const ContainerView& exited);
+// The key in PodHistory::failures of an action that ends or removes something; empty for one that begins something.
+std::string end_key(const Action& action);
 // The delay before try n + 1 after n failures of anything else, by its key in PodHistory::failures: a container waits
 // ever longer, as kubelet pulls images; sandbox and volumes always as long, since what they wait for may come at any
-// time.
+// time; an end waits but a moment at first.
 Duration retry_delay(std::string_view what, unsigned failures);
 
 // Of name and image alone, so that an upgrade of the agent never restarts a container. Hexadecimal.

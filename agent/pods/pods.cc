@@ -226,6 +226,7 @@ void Pods::gone(const std::string& uid) {
   const std::string name = at->second->id().key();
   tell_static({.id = at->second->id(), .object = nullptr, .source = at->second->source(), .deletion_grace_s = {}},
               true);
+  if (at->second->in_runtime()) all_kept_ = false;
   keepers_.erase(at);
   config_use_.set(uid, {});
   count();

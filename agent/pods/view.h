@@ -67,7 +67,7 @@ struct Change {
 };
 
 // A thing that did not come about, and when it may be tried again. Key of PodHistory::failures: the container's name,
-// or one of the two below (a container's name has no slash).
+// or what one of the constants below says (no container's name has a slash).
 struct Failure {
   std::string reason;  // kubelet's word: "ErrImagePull", "CreateContainerError", …
   std::string message;
@@ -76,6 +76,7 @@ struct Failure {
 };
 inline constexpr auto kSandboxKey = "/sandbox";
 inline constexpr auto kVolumesKey = "/volumes";
+inline constexpr auto kEndPrefix = "/end/";  // and the id of what was to be ended or removed; no id: all that is left
 
 struct PodHistory {
   std::optional<std::int64_t> ending_grace_s;  // the pod is to go, its containers within so many seconds

@@ -83,8 +83,10 @@ void Worker::begin(const Plan& plan, const PodRuntimeView& view) {
                 {"action", static_cast<int>(action.what)},
                 {"container", action.name},
                 {"id", action.id}});
-    run(action, view, [this, alone = actions.size() == 1](const Result<Change>& result) {
+    run(action, view, [this, key = end_key(action), alone = actions.size() == 1](const Result<Change>& result) {
       if (!result) log::warn("pods", "an action failed", {{"pod", pod_->metadata().name()}, {"error", result.error()}});
+      if (!result && !key.empty()) failed(key, "FailedKillPod", result.error());
+      if (result) history_.failures.erase(key);
       ended(result && alone ? *result : Change());
     });
   }
@@ -147,12 +149,14 @@ void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
       return;
     }
     case Do::kRemoveContainer: {
+      end_processes(action.id);
       api::RemoveContainerRequest request;
       request.set_container_id(action.id);
       ask<api::RemoveContainerResponse>(request, kCallDeadline, plain({Change::Of::kContainer, action.id}));
       return;
     }
     case Do::kRemoveSandbox: {
+      end_processes(action.id);
       api::RemovePodSandboxRequest request;
       request.set_pod_sandbox_id(action.id);
       ask_within<api::RemovePodSandboxResponse>(context_.ends, kSandboxPatience, request, kSandboxDeadline, plain({}));
@@ -160,6 +164,16 @@ void Worker::run(const Action& action, const PodRuntimeView& view, Next done) {
     }
     case Do::kTearDown:
       return tear_down(std::move(done));
+  }
+}
+
+// Of a container or sandbox that is over. containerd forgets a process whose start was cut off between the creation of
+// its task and the answer: nothing that CRI has ends it.
+void Worker::end_processes(const std::string& id) {
+  const std::string cgroup = cgroup_parent(context_.node, *pod_) + "/" + id;
+  if (const auto removed = context_.cgroups.remove(cgroup); !removed) {
+    log::warn("pods", "a removed container had left a process",
+              {{"pod", pod_->metadata().name()}, {"id", id}, {"error", removed.error()}});
   }
 }
 

@@ -80,6 +80,7 @@ class Worker {
   void kill_container(const Action& action, const PodRuntimeView& view, Next done);
   void stop_container(const std::string& id, std::int64_t grace_s, std::function<void(Result<>)> done);
   void tear_down(Next done);
+  void end_processes(const std::string& id);
   Result<> check_pull_secrets(const std::string& container) const;
   std::vector<IpAddress> ips_of(const SandboxView& sandbox) const;
   void failed(const std::string& key, std::string reason, const Error& error);

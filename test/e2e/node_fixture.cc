@@ -238,6 +238,10 @@ std::string Node::tasks() const {
   return all;
 }
 
+std::ptrdiff_t Node::running_tasks() const {
+  return std::ranges::count_if(lines_of(tasks()), [](const auto& line) { return line.contains(" RUNNING "); });
+}
+
 std::string Node::sandbox(const std::string& pod) const {
   const auto of_pod =
       lines_of(containerd().ctr(R"(containers ls -q "labels.\"io.kubernetes.pod.name\"==)" + pod + R"(")").output);
@@ -297,6 +301,12 @@ Result<PodLoad> Node::load(const std::string& pod, const std::string& url, int n
 }
 
 std::string Node::leftovers() const {
+  std::string found = leftovers_but_containers();
+  for (const std::string& id : all_containers()) found += "container " + id + "\n";
+  return found;
+}
+
+std::string Node::leftovers_but_containers() const {
   std::string found;
   const auto note = [&](const std::string& what, const std::string& which) { found += what + " " + which + "\n"; };
   for (const fs::path& device : children("/proc/sys/net/ipv4/conf")) {
@@ -310,7 +320,6 @@ std::string Node::leftovers() const {
       if (at->is_directory() && at->path().filename().string().starts_with("pod")) note("cgroup", at->path());
     }
   }
-  for (const std::string& id : all_containers()) note("container", id);
   for (const std::string& line : lines_of(read("/proc/self/mountinfo"))) {
     if (line.contains(folder_.string() + "/") && (line.contains("/netns/") || line.contains("/pods/")))
       note("mount", line);

@@ -97,6 +97,7 @@ class Node {
   std::set<std::string> containers(const std::string& pod, bool running = true) const;
   std::set<std::string> all_containers() const;
   std::string tasks() const;
+  std::ptrdiff_t running_tasks() const;
   std::string sandbox(const std::string& pod) const;  // its running one's id
   void kill_task(const std::string& id) const;
 
@@ -110,6 +111,7 @@ class Node {
 
   // Whatever of pods is left: devices, endpoints, cgroups, containers, namespaces, folders. Empty: nothing.
   std::string leftovers() const;
+  std::string leftovers_but_containers() const;
   // The pinned maps and links, by name.
   std::set<std::string> pins() const;
   // A URL of the agent itself: what it serves, or an error in words.

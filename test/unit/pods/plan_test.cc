@@ -264,6 +264,32 @@ TEST(PodPlan, AStartThatWasCutOffIsAsIfItHadNotBeen) {
       {"with Never, too", make_pod("Never"), {{sandbox()}, {cut_off("web", 0)}}, {"remove web0"}},
       {"of an init container", make_pod("Never", {"web"}, {"i"}), {{sandbox()}, {cut_off("i", 0)}}, {"remove i0"}},
   });
+  check({
+      {"one that is not removed holds up nothing",
+       make_pod(),
+       {{sandbox()}, {cut_off("web", 0)}},
+       {"create web#1 streak 1"},
+       105,
+       failing("/end/web0", 105)},
+      {"with Never, too",
+       make_pod("Never"),
+       {{sandbox()}, {cut_off("web", 0)}},
+       {"create web#1 streak 1"},
+       105,
+       failing("/end/web0", 105)},
+      {"of an init container",
+       make_pod("Never", {"web"}, {"i"}),
+       {{sandbox()}, {cut_off("i", 0)}},
+       {"create i#1 streak 1"},
+       105,
+       failing("/end/i0", 105)},
+      {"nor does an old sandbox",
+       make_pod(),
+       {{sandbox(0, false), sandbox(1, false)}, {}},
+       {"sandbox#2 for s1"},
+       105,
+       failing("/end/s0", 105)},
+  });
   ContainerView bad = cut_off("web", 0);
   bad.message = "exec: \"nope\": executable file not found in $PATH";
   check({{"what cannot be started failed", make_pod("Never"), {{sandbox()}, {bad}}, {"stop s0"}}});
@@ -300,16 +326,55 @@ TEST(PodPlan, Ends) {
       {"volumes and cgroups before the runtime forgets",
        pod,
        {{sandbox(0, false)}, {container("a", kExited)}},
-       {"teardown", "remove a0", "remove s0"},
+       {"teardown"},
        {},
        ending},
       {"volumes without a sandbox", pod, {}, {"teardown"}, {}, ending},
+  });
+  const auto lately_failed = [&](const std::string& key) {
+    PodHistory history = failing(key, 105);
+    history.ending_grace_s = 3;
+    return history;
+  };
+  check({
+      {"a kill that failed waits",
+       pod,
+       {{sandbox()}, {container("a", kRunning), container("b", kRunning)}},
+       {"kill b0 3s Killing"},
+       105,
+       lately_failed("/end/a0")},
+      {"the sandbox after it",
+       pod,
+       {{sandbox()}, {container("a", kRunning), container("b", kExited)}},
+       {},
+       105,
+       lately_failed("/end/a0")},
+      {"what is torn down later is removed later",
+       pod,
+       {{sandbox(0, false)}, {container("a", kExited)}},
+       {},
+       105,
+       lately_failed("/end/")},
   });
   PodHistory done = ending;
   done.torn_down = true;
   const Plan plan = plan_pod_actions(pod.spec(), {}, done, at(0));
   EXPECT_TRUE(plan.gone);
   EXPECT_TRUE(plan.actions.empty());
+}
+
+TEST(PodPlan, WhatTheRuntimeDoesNotRemoveIsTriedAgainButNotWaitedForForEver) {
+  const auto pod = make_pod("Always", {"a", "b"});
+  const PodRuntimeView view{{sandbox(0, false)}, {container("a", kExited), container("b", kExited)}};
+  PodHistory history = failing("/end/a0", 105);
+  history.ending_grace_s = 3;
+  history.torn_down = true;
+  check({{"the others go first", pod, view, {"remove b0", "remove s0"}, 105, history},
+         {"then again", pod, view, {"remove a0", "remove b0", "remove s0"}, {}, history, 105}});
+  history.failures["/end/a0"].count = 7;
+  check({{"it holds up nothing else", pod, view, {"remove b0", "remove s0"}, {}, history}});
+  EXPECT_FALSE(plan_pod_actions(pod.spec(), {{}, {view.containers.back()}}, history, at(100)).gone);
+  EXPECT_TRUE(plan_pod_actions(pod.spec(), {{}, {view.containers.front()}}, history, at(100)).gone);
 }
 
 TEST(PodPlan, HashCoversNameAndImage) {

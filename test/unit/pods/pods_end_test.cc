@@ -136,6 +136,35 @@ TEST_F(PodsEndTest, EndsUnderARainOfEvents) {
   EXPECT_TRUE(runtime.sandboxes.empty());
 }
 
+// As containerd does with a task whose creation was cut off: it refuses until it is started again.
+TEST_F(PodsEndTest, ARuntimeThatDoesNotRemoveAContainerHoldsUpNobody) {
+  run_pod();
+  runtime.errors["RemoveContainer"] = Error{Code::kConflict, "cannot delete running task c2"};
+  runtime.errors["RemovePodSandbox"] = Error{Code::kConflict, "failed to remove container c2"};
+  undesire();
+  let_it_go();
+  ASSERT_TRUE(until([&] { return runtime.count("RemoveContainer") == 1; }));
+  settle();
+  EXPECT_EQ(runtime.count("RemoveContainer"), 1U);  // not again at once
+  EXPECT_FALSE(finished());
+  desire(make_named_pod("p", "u2"));
+  ASSERT_TRUE(until([&] {
+    clock.advance(1s);
+    return finished();
+  }));
+  EXPECT_LT(runtime.count("RemoveContainer"), 15U);
+  ASSERT_TRUE(until([&] { return ready("u2"); }));
+  EXPECT_EQ(runtime.sandboxes.size(), 2U);
+
+  runtime.errors.clear();
+  EXPECT_TRUE(until([&] {
+    clock.advance(1s);
+    return runtime.sandboxes.size() == 1;
+  }));
+  EXPECT_EQ(runtime.containers.size(), 1U);
+  EXPECT_TRUE(ready("u2"));
+}
+
 TEST_F(PodsEndTest, WaitsForARuntimeThatIsAway) {
   run_pod();
   undesire();
@@ -145,7 +174,10 @@ TEST_F(PodsEndTest, WaitsForARuntimeThatIsAway) {
   EXPECT_FALSE(finished());
   EXPECT_TRUE(runtime.runs("web"));
   runtime.away = false;
-  EXPECT_TRUE(until([&] { return finished(); }));
+  EXPECT_TRUE(until([&] {
+    clock.advance(1s);  // a call that it did not take is made again after a while
+    return finished();
+  }));
 }
 
 }  // namespace
