@@ -60,11 +60,7 @@ class NamesTest : public testing::TestWithParam<const char*> {
     Json pod = node_->ctl("pod get " + name);
     return pod.is_object() ? pod : Json::object();
   }
-  // ctr may close the output of a short command before it is read: then it is asked once more.
-  static std::string says(const std::string& pod, const std::string& line) {
-    const std::string output = node_->in_pod(pod, line).output;
-    return output.empty() ? node_->in_pod(pod, line).output : output;
-  }
+  static std::string says(const std::string& pod, const std::string& line) { return node_->in_pod(pod, line).output; }
   static std::string ip(const std::string& pod, int which) { return node_->pod(pod)["ips"][which]; }
 
   static inline std::unique_ptr<Node> node_;

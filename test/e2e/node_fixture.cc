@@ -270,7 +270,14 @@ testkit::CommandResult Node::in_pod(const std::string& pod, const std::string& l
     if (letter == '"' || letter == '$' || letter == '\\') quoted += '\\';
     quoted += letter;
   }
-  return containerd().ctr(fmt::format("tasks exec --exec-id test-{} {} sh -c \"{}\"", ++number, *ids.begin(), quoted));
+  // Into a file: of a process that ends at once, ctr loses what comes through its FIFOs where others have the
+  // processors. By one stream: two would write over each other.
+  const fs::path log = folder_ / fmt::format("exec-{}.log", ++number);
+  auto ran = containerd().ctr(fmt::format("tasks exec --log-uri file://{} --exec-id test-{} {} sh -c \"exec 2>&1; {}\"",
+                                          log.string(), number, *ids.begin(), quoted));
+  ran.output += read(log);
+  fs::remove(log);
+  return ran;
 }
 
 Answers Node::get(const std::string& pod, const std::string& url, int requests) const {

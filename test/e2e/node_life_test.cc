@@ -65,7 +65,10 @@ spec:
      volumeMounts: [{name: v, mountPath: /v}]}
 )");
   expect_running("ordered");
-  EXPECT_EQ(node_->in_pod("ordered", "cat /v/order").output, "one\ntwo\nmain\n");
+  // Running is a container whose process was started: its first line comes a little later. No later one makes a wrong
+  // order right.
+  const auto order = [] { return node_->in_pod("ordered", "cat /v/order").output; };
+  EXPECT_TRUE(eventually([&] { return order() == "one\ntwo\nmain\n"; }, 5s)) << order();
 }
 
 TEST_P(NodeTest, AFailingInitContainerKeepsTheAppFromRunning) {
