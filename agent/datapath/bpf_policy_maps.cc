@@ -198,10 +198,9 @@ Result<PolicyContents> BpfPolicyMaps::read() const {
   FL_TRY(maps_->id6.for_each(address));
   FL_TRY(maps_->cidr4.for_each(cidr));
   FL_TRY(maps_->cidr6.for_each(cidr));
-  for (RuleSetId id = 1; id < POL_MAX_RULES; ++id) {
-    const pol_rules& rules = maps_->rules[id];
-    if (rules.current != 0) out.rules[id].any_peer = ports_of(rules.any_peer[rules.current & 1]);
-  }
+  maps_->rules.for_each([&](RuleSetId id, const pol_rules& rules) {
+    if (id != 0 && rules.current != 0) out.rules[id].any_peer = ports_of(rules.any_peer[rules.current & 1]);
+  });
   FL_TRY(maps_->peers.for_each([&](const pol_peer_key& key, const pol_peer& value) {
     out.rules[key.rules].peers[key.identity] = ports_of(value.ranges);
   }));

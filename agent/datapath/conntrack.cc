@@ -62,6 +62,11 @@ struct Conntrack::Maps {
   int counters = -1;  // the programs'
   UniqueFd clock;
 
+  void unmap_much() {
+    v4.unmap_much();
+    v6.unmap_much();
+  }
+
   // Shards of both families, IPv4's first.
   Result<std::array<ct_shard, 2 * CT_SHARDS>> read_shards() const {
     std::array<ct_shard, 2 * CT_SHARDS> all{};
@@ -169,6 +174,7 @@ Result<std::optional<ConntrackCursor>> Conntrack::walk(ConntrackCursor begin,
       continue;
     }
     ++at;
+    if (number % 4096 == 0) maps_->unmap_much();
     const auto connection = family == Family::kV4 ? read_slot(maps_->v4[number], number, now, hz)
                                                   : read_slot(maps_->v6[number], number, now, hz);
     if (connection && !visit(*connection)) return at;

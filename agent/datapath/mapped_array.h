@@ -59,8 +59,23 @@ class MappedArray {
   // Gives all windows back where more than `kMuch` bytes are mapped; what refers to an element is invalid then.
   void unmap_much() {
     const auto mapped = static_cast<std::size_t>(std::ranges::count(mapped_, true));
-    if (mapped * kWindow <= kMuch || reserve(place_, mapped_.size() * kWindow, MAP_FIXED) == MAP_FAILED) return;
-    mapped_.assign(mapped_.size(), false);
+    if (mapped * kWindow <= kMuch) return;
+    for (std::size_t window = 0; window < mapped_.size(); ++window) {
+      if (mapped_[window]) unmap(window);
+    }
+  }
+  // Calls `visit(index, element)` for all, in order. What is mapped for that is given back on the way.
+  template <class Visit>
+  void for_each(Visit&& visit) {
+    const std::vector<bool> before = mapped_;
+    std::size_t window = 0;
+    for (std::uint32_t index = 0; index < size_; ++index) {
+      visit(index, (*this)[index]);
+      const std::size_t end = index + 1 == size_ ? mapped_.size() : sizeof(T) * (index + 1) / kWindow;
+      for (; window < end; ++window) {
+        if (!before[window]) unmap(window);
+      }
+    }
   }
   // `count` elements from `base` on, within the array.
   std::span<const T> run(std::uint32_t base, std::uint32_t count) const {
@@ -68,8 +83,8 @@ class MappedArray {
   }
 
  private:
-  static constexpr std::size_t kWindow = std::size_t{256} << 10;  // bytes; whole pages of any size there is
-  static constexpr std::size_t kMuch = std::size_t{2} << 20;
+  static constexpr std::size_t kWindow = std::size_t{64} << 10;  // bytes; whole pages of any size there is
+  static constexpr std::size_t kMuch = std::size_t{1} << 20;
 
   MappedArray(UniqueFd fd, std::byte* place, std::uint32_t size, std::size_t windows)
       : fd_(std::move(fd)), place_(place), size_(size), mapped_(windows) {}
@@ -94,6 +109,10 @@ class MappedArray {
                           static_cast<off_t>(window * kWindow));
     mapped_[window] = at != MAP_FAILED;
     return mapped_[window];
+  }
+
+  void unmap(std::size_t window) {
+    mapped_[window] = reserve(place_ + window * kWindow, kWindow, MAP_FIXED) == MAP_FAILED;
   }
 
   UniqueFd fd_;

@@ -144,13 +144,11 @@ void ServiceMaps::settle_home(const Frontend& frontend, std::uint32_t service) {
 }
 
 void ServiceMaps::settle_homes(const std::function<bool(const Frontend&, std::uint32_t)>& leads) {
-  for (std::uint32_t index = 1; index < services_.size(); ++index) {
-    if (index % 4096 == 0) services_.unmap_much();
-    ::service& element = services_[index];
-    if (element.at == 0) continue;
+  services_.for_each([&](std::uint32_t index, ::service& element) {
+    if (element.at == 0) return;
     const Frontend frontend{from_mapped(element.address), ntohs(element.port), static_cast<Protocol>(element.protocol)};
     if (element.at != at_word(frontend) || home_of(frontend) != index || !leads(frontend, index)) store(element.at, 0);
-  }
+  });
 }
 
 void ServiceMaps::unmap_much() {
