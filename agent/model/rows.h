@@ -193,7 +193,7 @@ struct EventNote {
   std::string kind = "Pod";
   std::string field_path;  // "spec.containers{web}", or empty
   bool warning = false;
-  std::string reason;
+  std::string reason;  // empty: no Event, but the word that nothing more is told of the object, which is gone
   std::string message;
   WallTime at;              // the last time
   std::uint32_t count = 1;  // how often

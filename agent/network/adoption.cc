@@ -130,7 +130,7 @@ Result<> Network::remove_strays() {
     cookies.insert(endpoint.attachment.netns_cookie);
   }
   for (const datapath::PodEndpoint& record : programs_.endpoints()) {
-    if (!devices.contains(record.ifindex)) FL_TRY(programs_.erase(record.ifindex));
+    if (!devices.contains(record.ifindex)) FL_TRY(withdraw(record.ifindex));
   }
   FL_LET(const std::vector<std::uint64_t> admitted, sockets_.admitted());
   for (const std::uint64_t cookie : admitted) {

@@ -90,7 +90,7 @@ Result<> Network::make(Making& making) {
   Endpoint& endpoint = endpoints_[attachment.key()];
   endpoint.ifindex = ifindex;
   making.undo.push_back([this, ifindex] { reaper_->remove(ifindex); });
-  making.undo.push_back([this, ifindex] { (void)programs_.erase(ifindex); });
+  making.undo.push_back([this, ifindex] { (void)withdraw(ifindex); });
   FL_TRY(publish(endpoint));
   making.undo.push_back([this, cookie = attachment.netns_cookie] { (void)sockets_.dismiss(cookie); });
   return sockets_.admit(attachment.netns_cookie, attachment.addresses);
@@ -187,7 +187,7 @@ Result<> Network::detach(const std::string& key) {
   const auto at = endpoints_.find(key);
   if (at == endpoints_.end()) return {};
   const Endpoint& endpoint = at->second;
-  FL_TRY(programs_.erase(endpoint.ifindex));
+  FL_TRY(withdraw(endpoint.ifindex));
   FL_TRY(sockets_.dismiss(endpoint.attachment.netns_cookie));
   for (const auto& [name, row] : host_ports(endpoint.attachment)) host_ports_.erase(name);
   if (endpoint.ifindex != 0) reaper_->remove(endpoint.ifindex);
@@ -204,7 +204,7 @@ void Network::lose_device(std::uint32_t ifindex) {
   for (auto& [key, endpoint] : endpoints_) {
     if (ifindex == 0 || endpoint.ifindex != ifindex) continue;
     log::info(kModule, "a pod's device is gone", {{"pod", endpoint.attachment.pod()}, {"container", key}});
-    if (auto erased = programs_.erase(ifindex); !erased) {
+    if (auto erased = withdraw(ifindex); !erased) {
       log::error(kModule, "a lost device stays in the maps", {{"container", key}, {"error", erased.error()}});
       continue;  // DEL will try again
     }

@@ -104,6 +104,10 @@ Result<> Network::publish(const Endpoint& endpoint) {
                    : programs_.upsert(pod_endpoint(endpoint));
 }
 
+Result<> Network::withdraw(std::uint32_t ifindex) {
+  return policies_ ? policies_->erase(ifindex) : programs_.erase(ifindex);
+}
+
 void Network::policy_changed(const model::PodPolicy& row) {
   for (const auto& [key, endpoint] : endpoints_) {
     if (endpoint.ifindex == 0 || !is_for(endpoint.attachment, row.pod)) continue;

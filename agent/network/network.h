@@ -112,6 +112,7 @@ class Network {
   Result<> adopt_one(const Endpoint& endpoint);
   // Into the maps, with the rules of its pod.
   Result<> publish(const Endpoint& endpoint);
+  Result<> withdraw(std::uint32_t ifindex);  // out of the maps
   void policy_changed(const model::PodPolicy& row);
   // Calls `go` once all is known of the attachment's pod that is to be in force before its first packet.
   void await_pod(const Attachment& attachment, PodGate<model::Pod>::Go go);

@@ -50,4 +50,10 @@ Result<> PolicyBinder::put(const Attachment& attachment, datapath::PodEndpoint e
   return {};
 }
 
+Result<> PolicyBinder::erase(std::uint32_t ifindex) {
+  FL_TRY(programs_.erase(ifindex));
+  revisions_.erase(ifindex);
+  return {};
+}
+
 }  // namespace fairlead::network

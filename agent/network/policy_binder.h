@@ -28,6 +28,10 @@ class PolicyBinder {
   void pass(const Attachment& attachment, PodGate<model::PodPolicy>::Go go);
   // PodPrograms::upsert() with the rules of the attachment's pod.
   Result<> put(const Attachment& attachment, datapath::PodEndpoint endpoint);
+  // PodPrograms::erase(), and what is remembered of the endpoint.
+  Result<> erase(std::uint32_t ifindex);
+  // Endpoints that are remembered.
+  std::size_t size() const { return revisions_.size(); }
 
  private:
   Result<datapath::PolicyBinding> next(const datapath::PolicyBinding& before, std::uint32_t rules, bool again);

@@ -25,6 +25,8 @@ class Events {
   void warning(const k8s::Pod& pod, std::string reason, std::string message, const std::string& container = {}) const {
     tell(pod, true, std::move(reason), std::move(message), container);
   }
+  // Nothing of the pod is left, and nothing more is told of it.
+  void end(const model::ObjectId& pod) const { notes_.send({.involved = pod, .reason = {}, .at = clock_.wall()}); }
 
  private:
   void tell(const k8s::Pod& pod, bool warning, std::string reason, std::string message,

@@ -227,6 +227,7 @@ void Pods::gone(const std::string& uid) {
   tell_static({.id = at->second->id(), .object = nullptr, .source = at->second->source(), .deletion_grace_s = {}},
               true);
   if (at->second->in_runtime()) all_kept_ = false;
+  event_teller_.end(at->second->id());
   keepers_.erase(at);
   config_use_.set(uid, {});
   count();

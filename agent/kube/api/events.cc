@@ -57,7 +57,13 @@ EventWriter::EventWriter(Loop& loop, JsonApi& api, Receiver<model::EventNote> no
       api_(api),
       notes_(std::move(notes)),
       node_name_(std::move(node_name)),
-      work_(loop, "event", [this](const std::string& key, ApiWork::Done done) { step(key, std::move(done)); }),
+      work_(loop, "event",
+            [this](const std::string& key, ApiWork::Done done) {
+              step(key, [this, key, done = std::move(done)](Result<> result) {
+                done(std::move(result));
+                told(key);
+              });
+            }),
       over_budget_(dropped(registry, "budget")),
       overflow_(dropped(registry, "overflow")),
       refused_(dropped(registry, "refused")) {
@@ -76,15 +82,38 @@ void EventWriter::tell_next() {
 }
 
 void EventWriter::take(model::EventNote note) {
+  if (note.reason.empty()) return object_gone(note.involved.uid);
   const std::string key = note.key();
   Series& series = count_in(key, std::move(note));
   if (!within_budget(series.note)) {
     over_budget_.Increment();
-  } else if (pending() >= kWaiting && !series.queued && !work_.pending(key)) {
+  } else if (pending() >= kWaiting && !waits(key, series)) {
     overflow_.Increment();
   } else if (!std::exchange(series.queued, true)) {
     queue_.push_back(key);
   }
+}
+
+void EventWriter::object_gone(const std::string& uid) {
+  budgets_.erase(uid);
+  const std::string first = uid + '\n';  // of the keys of its series
+  for (auto at = series_.lower_bound(first); at != series_.end() && at->first.starts_with(first);) {
+    Series& series = at->second;
+    series.ended = waits(at->first, series);
+    if (series.ended) {
+      ++at;
+    } else {
+      recent_.erase(series.recent);
+      at = series_.erase(at);
+    }
+  }
+}
+
+void EventWriter::told(const std::string& key) {
+  const auto at = series_.find(key);
+  if (!at->second.ended || waits(key, at->second)) return;
+  recent_.erase(at->second.recent);
+  series_.erase(at);
 }
 
 EventWriter::Series& EventWriter::count_in(const std::string& key, model::EventNote note) {
@@ -92,6 +121,7 @@ EventWriter::Series& EventWriter::count_in(const std::string& key, model::EventN
   Series& series = at->second;
   if (!fresh) {
     series.note.merge(std::move(note));
+    series.ended = false;
     recent_.splice(recent_.end(), recent_, series.recent);
     return series;
   }
@@ -102,8 +132,8 @@ EventWriter::Series& EventWriter::count_in(const std::string& key, model::EventN
   series.recent = recent_.insert(recent_.end(), key);
   if (series_.size() > kRemembered) {
     // What waits for the server is remembered; there is always more than that.
-    const auto oldest = std::ranges::find_if_not(
-        recent_, [&](const auto& each) { return work_.pending(each) || series_.at(each).queued; });
+    const auto oldest =
+        std::ranges::find_if_not(recent_, [&](const auto& each) { return waits(each, series_.at(each)); });
     series_.erase(*oldest);
     recent_.erase(oldest);
   }

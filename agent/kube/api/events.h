@@ -34,16 +34,17 @@ class EventBudget {
 
 // Owner: ApiSource; thread: its loop. Never holds anybody up. Equal notes are one Event, counted by PATCH, as kubelet
 // does; source.component is "kubelet", which tools look for, reportingComponent is "fairlead-agent". They are told a
-// second late, 20 a second: what counts has the API server's time, and the node's, before them. Bounds: 4096
-// Events and as many objects are remembered, the least recent forgotten; 1000 may wait for the API server. What is
-// beyond that or beyond an object's budget, and what the server refuses, is dropped and counted. Counts:
-// fairlead_events_dropped_total{reason}.
+// second late, 20 a second: what counts has the API server's time, and the node's, before them. An object's Events are
+// remembered until it is gone and they are told. Bounds: 4096 Events and as many objects are remembered, the least
+// recent forgotten; 1000 may wait for the API server. What is beyond that or beyond an object's budget, and what the
+// server refuses, is dropped and counted. Counts: fairlead_events_dropped_total{reason}.
 class EventWriter {
  public:
   EventWriter(Loop& loop, JsonApi& api, Receiver<model::EventNote> notes, std::string node_name,
               metrics::Registry& registry);
 
   std::size_t pending() const { return queue_.size() + work_.pending(); }
+  std::size_t remembered() const { return series_.size(); }
 
  private:
   struct Series {
@@ -52,9 +53,13 @@ class EventWriter {
     std::string name;  // of the Event
     bool exists = false;
     bool queued = false;
+    bool ended = false;  // its object is gone: it is forgotten once it is told
     std::list<std::string>::iterator recent;
   };
   void take(model::EventNote note);
+  void object_gone(const std::string& uid);
+  bool waits(const std::string& key, const Series& series) const { return series.queued || work_.pending(key); }
+  void told(const std::string& key);
   void tell_next();
   Series& count_in(const std::string& key, model::EventNote note);
   bool within_budget(const model::EventNote& note);

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <functional>
+
 #include "test/unit/kube_api/scripted_server.h"
 
 namespace fairlead::kube {
@@ -74,6 +77,68 @@ TEST(EventWriter, WhatWaitsForAServerThatIsAwayIsBounded) {
   while (dropped() < kNotes - 1000 && std::chrono::steady_clock::now() < deadline) loop.poll();
   EXPECT_EQ(events.pending() + static_cast<std::size_t>(dropped()), static_cast<std::size_t>(kNotes));
   EXPECT_LE(events.pending(), 1000U);
+}
+
+// A server that takes all, once it is let.
+class EventWriterTest : public ::testing::Test {
+ protected:
+  Loop loop;
+  metrics::Registry registry;
+  std::atomic<bool> away = false;
+  ScriptedServer server{
+      [this](const std::string&) { return ScriptedAnswer{.status = away ? 500 : 201, .body = "{}"}; }};
+  HttpClient http{loop, [this] {
+                    ClusterAccess access;
+                    access.server = server.url();
+                    return access;
+                  }()};
+  JsonApi api{http};
+  std::pair<Sender<model::EventNote>, Receiver<model::EventNote>> channel = make_channel<model::EventNote>();
+  EventWriter writer{loop, api, std::move(channel.second), "n1", registry};
+
+  // Without a reason: the object is gone.
+  void note(const std::string& uid, const std::string& reason) {
+    channel.first.send({.involved = {"default", "p", uid}, .reason = reason, .at = SystemClock().wall()});
+  }
+  bool until(const std::function<bool()>& holds) {
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (!holds() && std::chrono::steady_clock::now() < limit) loop.poll();
+    return holds();
+  }
+};
+
+TEST_F(EventWriterTest, WhatWasToldOfAnObjectIsForgottenWhenItIsGone) {
+  for (const char* uid : {"u1", "u10", "u2"}) note(uid, "Started");
+  note("u1", "Killing");
+  ASSERT_TRUE(until([&] { return server.requests().size() == 4 && writer.pending() == 0; }));
+  EXPECT_EQ(writer.remembered(), 4U);
+  note("u1", "");
+  EXPECT_TRUE(until([&] { return writer.remembered() == 2; }));
+  note("u1", "");  // nothing is known of it
+  note("u2", "");
+  EXPECT_TRUE(until([&] { return writer.remembered() == 1; }));
+  EXPECT_EQ(server.requests().size(), 4U);
+}
+
+TEST_F(EventWriterTest, WhatIsStillToBeToldOfAnObjectThatIsGoneIsTold) {
+  away = true;
+  note("u1", "Started");
+  note("u1", "Killing");
+  note("u1", "");
+  ASSERT_TRUE(until([&] { return server.requests().size() >= 2; }));
+  EXPECT_EQ(writer.remembered(), 2U);
+  away = false;
+  EXPECT_TRUE(until([&] { return writer.pending() == 0; }));
+  EXPECT_EQ(writer.remembered(), 0U);
+}
+
+// A static pod has the same uid again when it is wanted again.
+TEST_F(EventWriterTest, AnObjectThatIsBackIsAnotherOne) {
+  note("u1", "Started");
+  note("u1", "");
+  note("u1", "Killing");
+  ASSERT_TRUE(until([&] { return server.requests().size() == 2 && writer.pending() == 0; }));
+  EXPECT_EQ(writer.remembered(), 1U);
 }
 
 }  // namespace

@@ -141,6 +141,17 @@ TEST_F(PolicyBinderTest, ANewRecordWithoutARowDeniesEverythingUntilItComes) {
   EXPECT_EQ(programs_.records.at(kDevice + 1).ingress.rules, 0U) << "nobody's pod";
 }
 
+TEST_F(PolicyBinderTest, AnEndpointThatIsGoneIsForgotten) {
+  row(7, 8);
+  put();
+  ASSERT_TRUE(binder_->put(web_, {.ifindex = kDevice + 1}));
+  EXPECT_EQ(binder_->size(), 2U);
+  ASSERT_TRUE(binder_->erase(kDevice));
+  EXPECT_EQ(binder_->size(), 1U);
+  EXPECT_FALSE(programs_.records.contains(kDevice));
+  EXPECT_TRUE(programs_.records.contains(kDevice + 1));
+}
+
 TEST_F(PolicyBinderTest, WhatCouldNotBeWrittenIsJudgedAgainNextTime) {
   row(7, 0);
   put();

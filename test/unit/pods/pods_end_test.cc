@@ -47,6 +47,9 @@ TEST_F(PodsEndTest, TheMapsComeFirst) {
   EXPECT_TRUE(runtime.containers.empty());
   EXPECT_FALSE(std::filesystem::exists(config.state_dir + "/pods/u1"));
   EXPECT_EQ(agent->drain_timeouts(), 0);
+  // The last word of it: nothing more is told.
+  ASSERT_TRUE(until([&] { return agent->events.back().reason.empty(); }));
+  EXPECT_EQ(agent->events.back().involved.uid, "u1");
 }
 
 TEST_F(PodsEndTest, PatienceEnds) {
