@@ -47,6 +47,8 @@ Result<Keyed<model::EndpointSlice>> EndpointSliceDecoder::operator()(std::string
 Result<Keyed<model::Pod>> decode_pod(std::string_view bytes) {
   auto pod = std::make_shared<k8s::Pod>();
   FL_TRY(parse(*pod, bytes));
+  // Large, and nobody here asks who set what; a clear() would keep the memory.
+  google::protobuf::RepeatedPtrField<k8s::ManagedFieldsEntry>().Swap(pod->mutable_metadata()->mutable_managedfields());
   model::Pod row = project_pod(std::move(pod), "api");
   std::string key = row.id.uid;
   return Keyed<model::Pod>(std::move(key), std::move(row));

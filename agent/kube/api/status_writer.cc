@@ -27,13 +27,11 @@ std::uint64_t version_of(const std::string& text) {
   return version;
 }
 
-// Whether `shown` has each condition that `told`, a patch, is about.
-bool has_conditions(const k8s::PodStatus& shown, const Json& told) {
-  const Json none = Json::array();
-  const Json ours = told.value(Json::json_pointer("/status/conditions"), none);
-  return std::ranges::all_of(ours, [&](const Json& condition) {
+// Whether `shown` has each condition of `told`.
+bool has_conditions(const k8s::PodStatus& shown, const k8s::PodStatus& told) {
+  return std::ranges::all_of(told.conditions(), [&](const k8s::PodCondition& ours) {
     return std::ranges::any_of(shown.conditions(), [&](const k8s::PodCondition& each) {
-      return each.type() == text_at(condition, "/type") && each.status() == text_at(condition, "/status");
+      return each.type() == ours.type() && each.status() == ours.status();
     });
   });
 }
@@ -100,7 +98,7 @@ void PodStatusWriter::take(model::PodStatusUpdate update) {
   const std::string uid = update.id.uid;
   PodState& pod = pods_[uid];
   pod.latest = std::move(update);
-  const bool ran = text_at(pod.told, "/status/phase") == "Running";  // and its end is no news that may wait
+  const bool ran = pod.told && pod.told->phase() == "Running";  // and its end is no news that may wait
   if (!ran && !pod.latest.finished && pod.latest.status && is_being_made(*pod.latest.status)) {
     pod.later = loop_.after(kBeingMade, [this, uid] { work_.mark(uid); });
     return;
@@ -121,7 +119,7 @@ void PodStatusWriter::saw(const ObjectHead& head, std::string_view object) {
   k8s::Pod shown;
   if (version_of(head.resource_version) <= pod.told_version ||
       !shown.ParseFromArray(object.data(), static_cast<int>(object.size())) ||
-      has_conditions(shown.status(), pod.told)) {
+      has_conditions(shown.status(), *pod.told)) {
     return;
   }
   pod.told_uid.clear();
@@ -143,8 +141,10 @@ void PodStatusWriter::step(const std::string& uid, ApiWork::Done done) {
   }
   const std::optional<model::ObjectId> object = is_static ? mirror_of_(uid) : pod.latest.id;
   if (!object) return done({});  // until mirror_changed()
-  Json status = pod.latest.status ? pod_status_patch(object->uid, *pod.latest.status) : Json();
-  if (status.is_null() || (pod.told_uid == object->uid && pod.told == status)) {
+  const auto status = pod.latest.status;
+  if (!status) return pod.latest.finished ? finish(uid, *object, std::move(done)) : done({});
+  const Json patch = pod_status_patch(object->uid, *status);
+  if (pod.told_uid == object->uid && (pod.told == status || pod_status_patch(object->uid, *pod.told) == patch)) {
     return pod.latest.finished ? finish(uid, *object, std::move(done)) : done({});
   }
   const auto told = [this, uid, object = *object, status, done](const Result<>& result, std::uint64_t version = 0) {
@@ -156,7 +156,7 @@ void PodStatusWriter::step(const std::string& uid, ApiWork::Done done) {
     if (now.latest.finished) work_.mark(uid);
     done({});
   };
-  api_.patch(pod_path(*object) + "/status", status, [this, object = *object, told](const Result<Json>& answer) {
+  api_.patch(pod_path(*object) + "/status", patch, [this, object = *object, told](const Result<Json>& answer) {
     if (!answer) return gone_or(answer.error(), object, told);
     told({}, version_of(text_at(*answer, "/metadata/resourceVersion")));
   });

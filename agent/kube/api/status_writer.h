@@ -52,8 +52,8 @@ class PodStatusWriter {
   struct PodState {
     model::PodStatusUpdate latest;
     Subscription later;    // until `latest` is told; empty: told at once
-    std::string told_uid;  // the object that was told `told`
-    Json told;
+    std::string told_uid;  // the object that was told `told`; empty: none
+    std::shared_ptr<const k8s::PodStatus> told;
     std::uint64_t told_version = 0;  // the object's, from then on
   };
   void saw(const ObjectHead& head, std::string_view object);

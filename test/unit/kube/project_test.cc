@@ -289,8 +289,11 @@ TEST(Decode, KeysAndErrors) {
   EXPECT_EQ(model::zone_of(decode_node(node.SerializeAsString())->second.labels), "a");
   const auto service = read_text<k8s::Service>("metadata: {name: web, namespace: shop}\n").SerializeAsString();
   EXPECT_EQ(decode_service(service)->first, "shop/web");
-  const auto pod = read_text<k8s::Pod>("metadata: {name: p, namespace: shop, uid: u}\n").SerializeAsString();
+  const auto pod =
+      read_text<k8s::Pod>("metadata: {name: p, namespace: shop, uid: u, managedFields: [{manager: kubectl}]}\n")
+          .SerializeAsString();
   EXPECT_EQ(decode_pod(pod)->first, "u");
+  EXPECT_EQ(decode_pod(pod)->second.object->metadata().managedfields_size(), 0);
   EXPECT_EQ(decode_pod(pod)->second.source, "api");
   const auto slice =
       read_text<k8s::EndpointSlice>("{metadata: {name: e, namespace: shop}, addressType: IPv4}\n").SerializeAsString();

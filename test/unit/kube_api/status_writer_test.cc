@@ -89,6 +89,17 @@ TEST_F(PodStatusWriterTest, APodThatRunsNoMoreIsToldAtOnce) {
   EXPECT_NE(asked(2).find(R"("phase":"Pending")"), std::string::npos);
 }
 
+TEST_F(PodStatusWriterTest, TheSameStatusIsToldOnce) {
+  tell("Running", "");
+  asked(1);
+  const auto limit = std::chrono::steady_clock::now() + 20s;
+  while (writer.pending() > 0 && std::chrono::steady_clock::now() < limit) loop.poll();
+  tell("Running", "");
+  loop.poll();
+  EXPECT_EQ(writer.pending(), 0U);
+  EXPECT_EQ(server.requests().size(), 1U);
+}
+
 class NoSink final : public ObjectSink {
  public:
   void begin_list() override {}
