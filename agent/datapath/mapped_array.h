@@ -47,7 +47,8 @@ class MappedArray {
       : fd_(std::move(other.fd_)),
         place_(std::exchange(other.place_, nullptr)),
         size_(other.size_),
-        mapped_(std::move(other.mapped_)) {}
+        mapped_(std::move(other.mapped_)),
+        windows_(other.windows_) {}
   MappedArray& operator=(MappedArray&&) = delete;
   ~MappedArray() {
     if (place_ != nullptr) munmap(place_, mapped_.size() * kWindow);
@@ -58,24 +59,19 @@ class MappedArray {
   T& operator[](std::uint32_t index) { return *reach(index, 1); }
   // Gives all windows back where more than `kMuch` bytes are mapped; what refers to an element is invalid then.
   void unmap_much() {
-    const auto mapped = static_cast<std::size_t>(std::ranges::count(mapped_, true));
-    if (mapped * kWindow <= kMuch) return;
-    for (std::size_t window = 0; window < mapped_.size(); ++window) {
-      if (mapped_[window]) unmap(window);
-    }
+    if (windows_ * kWindow > kMuch) unmap(0, mapped_.size(), std::vector<bool>(mapped_.size()));
   }
   // Calls `visit(index, element)` for all, in order. What is mapped for that is given back on the way.
   template <class Visit>
   void for_each(Visit&& visit) {
     const std::vector<bool> before = mapped_;
-    std::size_t window = 0;
+    std::size_t begin = 0;
     for (std::uint32_t index = 0; index < size_; ++index) {
       visit(index, (*this)[index]);
-      const std::size_t end = index + 1 == size_ ? mapped_.size() : sizeof(T) * (index + 1) / kWindow;
-      for (; window < end; ++window) {
-        if (!before[window]) unmap(window);
-      }
+      const std::size_t end = sizeof(T) * (index + 1) / kWindow;
+      if ((end - begin) * kWindow >= kMuch) unmap(std::exchange(begin, end), end, before);
     }
+    unmap(begin, mapped_.size(), before);
   }
   // `count` elements from `base` on, within the array.
   std::span<const T> run(std::uint32_t base, std::uint32_t count) const {
@@ -84,7 +80,7 @@ class MappedArray {
 
  private:
   static constexpr std::size_t kWindow = std::size_t{64} << 10;  // bytes; whole pages of any size there is
-  static constexpr std::size_t kMuch = std::size_t{1} << 20;
+  static constexpr std::size_t kMuch = std::size_t{2} << 20;
 
   MappedArray(UniqueFd fd, std::byte* place, std::uint32_t size, std::size_t windows)
       : fd_(std::move(fd)), place_(place), size_(size), mapped_(windows) {}
@@ -107,18 +103,31 @@ class MappedArray {
     const std::size_t bytes = std::min(kWindow, sizeof(T) * size_ - window * kWindow);
     const void* at = mmap(place_ + window * kWindow, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_.get(),
                           static_cast<off_t>(window * kWindow));
-    mapped_[window] = at != MAP_FAILED;
-    return mapped_[window];
+    if (at == MAP_FAILED) return false;
+    mapped_[window] = true;
+    ++windows_;
+    return true;
   }
 
-  void unmap(std::size_t window) {
-    mapped_[window] = reserve(place_ + window * kWindow, kWindow, MAP_FIXED) == MAP_FAILED;
+  // Unmaps windows but for those that are to stay; what is beside each other at once, as each time costs all
+  // processors.
+  void unmap(std::size_t begin, std::size_t end, const std::vector<bool>& stay) {
+    for (std::size_t next = begin; begin < end; begin = next + 1) {
+      for (next = begin; next < end && !stay[next];) ++next;
+      if (next == begin || reserve(place_ + begin * kWindow, (next - begin) * kWindow, MAP_FIXED) == MAP_FAILED)
+        continue;
+      for (; begin < next; ++begin) {
+        windows_ -= mapped_[begin] ? 1 : 0;
+        mapped_[begin] = false;
+      }
+    }
   }
 
   UniqueFd fd_;
   std::byte* place_;  // of the whole array, reserved
   std::uint32_t size_;
-  mutable std::vector<bool> mapped_;  // by window
+  mutable std::vector<bool> mapped_;  // by window …
+  mutable std::size_t windows_ = 0;   // … and how many are
 };
 
 // Stores `value` whole, after everything stored before it.

@@ -71,7 +71,7 @@ TEST_F(MappedArrayTest, WhatIsMappedGoesBack) {
     array.for_each([&](std::uint32_t index, const Element&) {
       if (index % 1000 == 0) most = std::max(most, mapped() - before);
     });
-    EXPECT_LE(most, 2 * few + (std::size_t{128} << 10)) << "of " << sizeof(Element) * kSize;
+    EXPECT_LE(most, std::size_t{3} << 20) << "of " << sizeof(Element) * kSize;
     EXPECT_EQ(mapped() - before, few) << "what was mapped before stays";
     for (std::uint32_t index = 0; index < kSize; ++index) array[index].words[1] = index;
     EXPECT_GT(mapped() - before, std::size_t{4} << 20);
