@@ -111,7 +111,7 @@ void EventWriter::object_gone(const std::string& uid) {
 
 void EventWriter::told(const std::string& key) {
   const auto at = series_.find(key);
-  if (!at->second.ended || waits(key, at->second)) return;
+  if (at == series_.end() || !at->second.ended || waits(key, at->second)) return;
   recent_.erase(at->second.recent);
   series_.erase(at);
 }

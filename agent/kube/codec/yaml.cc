@@ -316,14 +316,16 @@ std::expected<std::vector<Document>, FieldError> parse(std::string_view text, co
     return std::unexpected(FieldError{"", fmt::format("{} bytes, the limit is {}", text.size(), limits.bytes)});
   }
   unsigned line = 1;
+  unsigned control = 0;  // the line of the first such character
   for (std::string_view rest = text; !rest.empty();) {
     const std::size_t length = utf8_length(rest);
     if (length == 0) return std::unexpected(FieldError{"", "not UTF-8", line});
-    // Zeros would make the parser take the text for UTF-16 or UTF-32, 4 for its end.
-    if (is_control(rest.front())) return std::unexpected(FieldError{"", "control characters are not allowed", line});
+    if (control == 0 && is_control(rest.front())) control = line;
     if (rest.front() == '\n') ++line;
     rest.remove_prefix(length);
   }
+  // Zeros would make the parser take the text for UTF-16 or UTF-32, 4 for its end.
+  if (control != 0) return std::unexpected(FieldError{"", "control characters are not allowed", control});
   std::vector<Document> documents;
   Builder builder(limits);
   unsigned index = 0;

@@ -127,6 +127,9 @@ TEST(Yaml, RefusesControlCharactersButNotTheirEscapes) {
   const std::pair<std::string_view, std::string_view> kCases[] = {
       {"a: b\nc: \"\x04\"\n"sv, "f:2: control characters are not allowed"},
       {"a: b\0\n"sv, "f:1: control characters are not allowed"},
+      {"\x7f"
+       "ELF\x02\0\nb: \xff\n"sv,
+       "f:2: not UTF-8"},
       // UTF-16 and UTF-32, with halves and characters that there are none of.
       {"\0a\0:\0 \0\"\xd8\x80\0\"\0\n"sv, "f:1: control characters are not allowed"},
       {"\0\0\0a\0\0\0:\0\0\0 \0\x15\0\0\0\0\0\n"sv, "f:1: control characters are not allowed"},
